@@ -1,0 +1,1 @@
+"""KFP components: one folder each, typed artifacts around one call of the library."""

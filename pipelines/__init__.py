@@ -1,0 +1,1 @@
+"""KFP pipelines, and one folder for every model."""

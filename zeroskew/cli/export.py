@@ -1,0 +1,9 @@
+"""Export commands: ONNX, INT8, TensorRT plans, the Triton repository."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""

@@ -1,0 +1,1 @@
+"""Features: point-in-time join, online store, materialisation, one definition for both."""

@@ -1,0 +1,1 @@
+"""Training: the torch model, the Ray Tune search, the final fit with Ray Train."""
