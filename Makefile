@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all a newcomer needs; both install what they need into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON_ENV := .venv/bin
+
+.PHONY: help install demo test lint compile bench lock clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: ## the environment, .venv, from requirements.lock
+	@scripts/install.sh
+
+demo: install ## flights → champion v1 → challenger v2, with a table and a page
+	@$(PYTHON_ENV)/python -m pipelines.demo
+
+test: install ## every test
+	@$(PYTHON_ENV)/python -m pytest
+
+lint: install ## ruff, types, import rules
+	@$(PYTHON_ENV)/ruff check .
+	@$(PYTHON_ENV)/ruff format --check .
+	@$(PYTHON_ENV)/mypy
+	@$(PYTHON_ENV)/lint-imports --no-logo
+
+compile: install ## Pipeline and PipelineVersion manifests into build/manifests
+	@$(PYTHON_ENV)/python -m pipelines.compile --out build/manifests
+
+bench: install ## every benchmark beside its peer (half an hour; see tests/benchmarks/README.md)
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_ENV)/python $$bench || exit 1; done
+
+lock: ## requirements.lock anew from pyproject.toml
+	@scripts/lock.sh
+
+clean: ## everything made here but .venv
+	@rm -rf build dist .zeroskew local_outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
