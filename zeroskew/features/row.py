@@ -89,7 +89,8 @@ def _floats(column: Any) -> NDArray[np.float32]:
     values = _plain(column)
     with np.errstate(over="ignore"):
         if isinstance(values, np.ndarray) and values.dtype != object:
-            return values.astype(np.float32)
+            # By way of float64, as a list of Python numbers goes: the same bits from both.
+            return values.astype(np.float64, copy=False).astype(np.float32)
         return np.array([np.nan if v is None else v for v in values], dtype=np.float64).astype(
             np.float32
         )
