@@ -1,0 +1,128 @@
+"""Write the example's feature sources and entity rows from the raw flights, once.
+
+python -m pipelines.flight_delay.data .zeroskew/data
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.flight_delay import raw as raw_module
+from pipelines.flight_delay import rolling, sources
+from pipelines.flight_delay.raw import raw_digest, read_raw
+from zeroskew.errors import DataError
+
+FOLDER = "flight_delay"
+MARKER = "prepared.json"
+_TEMPORARY = f".{FOLDER}-"
+_ROW_GROUP = 50_000
+"""Rows are in time order, so a reader of one month skips most row groups of this size."""
+
+
+def prepare(data_root: str, on_progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Write `<data_root>/flight_delay/*.parquet`; do nothing if they are there and current.
+
+    Files are current when the marker beside them names the same raw data and the same code, and
+    every file has the size it had when it was written. They are made in a temporary folder and
+    renamed into place; the marker goes first and comes back last, so an interrupted run is
+    repeated and never half believed.
+
+    Raises `DataError` when the raw data is not installed or damaged, or nothing can be written.
+    """
+    if "://" in data_root:
+        raise DataError(
+            "the flights are prepared in a local folder",
+            where=data_root,
+            mend="prepare them locally and copy the folder `flight_delay` to the bucket",
+        )
+    root = Path(data_root)
+    wanted = _fingerprint()
+    if _is_current(root / FOLDER, wanted):
+        if on_progress:
+            on_progress("flights are prepared", 1, 1)
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _only_one(root):
+            if not _is_current(root / FOLDER, wanted):
+                _write(root, wanted, on_progress)
+    except OSError as error:
+        raise DataError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(root / FOLDER),
+            mend="free some space (60 MB are enough) or choose another folder in ZEROSKEW_DATA",
+        ) from None
+
+
+def _write(root: Path, wanted: str, on_progress: Callable[[str, int, int], None] | None) -> None:
+    for leftover in root.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if on_progress:
+        on_progress("read the raw flights", 0, 1)
+    tables = sources.build(read_raw(), on_progress)
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
+    try:
+        for done, (name, table) in enumerate(tables.items()):
+            if on_progress:
+                on_progress(f"write {name}", done, len(tables))
+            table.write_parquet(
+                temporary / f"{name}.parquet", row_group_size=_ROW_GROUP, compression="zstd"
+            )
+        sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+        rows = {name: table.height for name, table in tables.items()}
+        marker = {"fingerprint": wanted, "files": sizes, "rows": rows}
+        (temporary / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
+
+        target = root / FOLDER
+        target.mkdir(exist_ok=True)
+        (target / MARKER).unlink(missing_ok=True)
+        for name in [*sizes, MARKER]:
+            os.replace(temporary / name, target / name)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if on_progress:
+        on_progress("flights are prepared", 1, 1)
+
+
+def _fingerprint() -> str:
+    """SHA-256 over raw data and the code that turns it into tables."""
+    digest = hashlib.sha256(raw_digest().encode())
+    for module in (raw_module, rolling, sources, sys.modules[__name__]):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
+
+
+def _is_current(folder: Path, wanted: str) -> bool:
+    try:
+        marker: Any = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return marker["fingerprint"] == wanted and all(
+            (folder / name).stat().st_size == size for name, size in marker["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Hold the folder's lock: two runs at once would take each other's files for leftovers."""
+    with open(root / f".{FOLDER}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    prepare(sys.argv[1] if len(sys.argv) > 1 else ".zeroskew/data", lambda *step: print(*step))
