@@ -25,8 +25,9 @@ def running_totals(
     """
     return (
         facts.drop_nulls([*keys, KNOWN])
+        .select(*keys, KNOWN, **{name: amount.cast(pl.Int64) for name, amount in amounts.items()})
         .group_by(*keys, KNOWN)
-        .agg(expression.cast(pl.Int64).sum().alias(name) for name, expression in amounts.items())
+        .agg(pl.col(list(amounts)).sum())
         .sort(KNOWN, *keys)
         .with_columns(pl.col(name).cum_sum().over(keys) for name in amounts)
     )

@@ -224,7 +224,7 @@ def aircraft_delays(landings: pl.DataFrame) -> pl.DataFrame:
 
 
 def planes(raw: pl.DataFrame) -> pl.DataFrame:
-    """Facts of the aircraft register; they do not change, and were known before the first flight."""
+    """Facts of the aircraft register: unchanging, and known before the first flight."""
     return raw.select(
         "tailnum",
         event_timestamp=pl.lit(BEFORE_ALL).dt.cast_time_unit("us"),
