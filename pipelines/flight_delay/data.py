@@ -24,6 +24,8 @@ from pipelines.flight_delay import rolling, sources
 from pipelines.flight_delay.raw import raw_digest, read_raw
 from zeroskew.errors import DataError
 
+Progress = Callable[[str, int, int], None]
+
 FOLDER = "flight_delay"
 MARKER = "prepared.json"
 _TEMPORARY = f".{FOLDER}-"
@@ -31,42 +33,77 @@ _ROW_GROUP = 50_000
 """Rows are in time order, so a reader of one month skips most row groups of this size."""
 
 
-def prepare(data_root: str, on_progress: Callable[[str, int, int], None] | None = None) -> None:
+def prepare(data_root: str, on_progress: Progress | None = None) -> None:
     """Write `<data_root>/flight_delay/*.parquet`; do nothing if they are there and current.
 
-    Files are current when the marker beside them names the same raw data and the same code, and
-    every file has the size it had when it was written. They are made in a temporary folder and
-    renamed into place; the marker goes first and comes back last, so an interrupted run is
-    repeated and never half believed.
+    `data_root` is a folder or an address such as `s3://bucket/prefix`. Files are current when the
+    marker beside them names the same raw data and the same code, and every file has the size it
+    had when it was written. They are made in a temporary folder and moved into place; the marker
+    goes first and comes back last, so an interrupted run is repeated and never half believed.
 
     Raises `DataError` when the raw data is not installed or damaged, or nothing can be written.
     """
-    if "://" in data_root:
-        raise DataError(
-            "the flights are prepared in a local folder",
-            where=data_root,
-            mend="prepare them locally and copy the folder `flight_delay` to the bucket",
-        )
-    root = Path(data_root)
     wanted = _fingerprint()
-    if _is_current(root / FOLDER, wanted):
-        if on_progress:
-            on_progress("flights are prepared", 1, 1)
-        return
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _only_one(root):
-            if not _is_current(root / FOLDER, wanted):
-                _write(root, wanted, on_progress)
+        if "://" in data_root:
+            _prepare_remote(data_root.rstrip("/"), wanted, on_progress)
+        else:
+            _prepare_local(Path(data_root), wanted, on_progress)
     except OSError as error:
         raise DataError(
             f"cannot be written: {error.strerror or error}",
-            where=str(root / FOLDER),
-            mend="free some space (60 MB are enough) or choose another folder in ZEROSKEW_DATA",
+            where=f"{data_root}/{FOLDER}",
+            mend="free some space (60 MB are enough) or choose another place in ZEROSKEW_DATA",
         ) from None
+    if on_progress:
+        on_progress("flights are prepared", 1, 1)
 
 
-def _write(root: Path, wanted: str, on_progress: Callable[[str, int, int], None] | None) -> None:
+def _prepare_local(root: Path, wanted: str, on_progress: Progress | None) -> None:
+    folder = root / FOLDER
+
+    def current() -> bool:
+        return _is_current(
+            wanted, lambda name: (folder / name).read_bytes(), lambda n: (folder / n).stat().st_size
+        )
+
+    if current():
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    with _only_one(root):
+        if not current():
+            _write(root, wanted, on_progress)
+
+
+def _prepare_remote(root: str, wanted: str, on_progress: Progress | None) -> None:
+    """As `_prepare_local`, by way of a local folder that is then uploaded."""
+    import fsspec
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        store, folder = fsspec.url_to_fs(f"{root}/{FOLDER}")
+        store.invalidate_cache()
+        if _is_current(
+            wanted,
+            lambda name: store.cat_file(f"{folder}/{name}"),
+            lambda name: store.info(f"{folder}/{name}")["size"],
+        ):
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            _write(Path(temporary), wanted, on_progress)
+            made = Path(temporary) / FOLDER
+            if store.exists(f"{folder}/{MARKER}"):
+                store.rm_file(f"{folder}/{MARKER}")
+            names = [file.name for file in made.iterdir() if file.name != MARKER]
+            for done, name in enumerate([*sorted(names), MARKER]):
+                if on_progress:
+                    on_progress(f"upload {name}", done, len(names) + 1)
+                store.put_file(str(made / name), f"{folder}/{name}")
+    except (BotoCoreError, ImportError, ValueError) as error:  # no such host, scheme, credentials
+        raise OSError(str(error)) from None
+
+
+def _write(root: Path, wanted: str, on_progress: Progress | None) -> None:
     for leftover in root.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if on_progress:
@@ -94,8 +131,6 @@ def _write(root: Path, wanted: str, on_progress: Callable[[str, int, int], None]
         raise OSError(str(error)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    if on_progress:
-        on_progress("flights are prepared", 1, 1)
 
 
 def _fingerprint() -> str:
@@ -106,13 +141,13 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _is_current(folder: Path, wanted: str) -> bool:
+def _is_current(wanted: str, read: Callable[[str], bytes], size_of: Callable[[str], int]) -> bool:
     try:
-        marker: Any = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker: Any = json.loads(read(MARKER))
         return marker["fingerprint"] == wanted and all(
-            (folder / name).stat().st_size == size for name, size in marker["files"].items()
+            size_of(name) == size for name, size in marker["files"].items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -156,7 +156,9 @@ def join(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     return joined.with_columns(pl.Series(name, values) for name, values in computed.items())
 
 
-def study(raw: Raw, on_progress: Progress | None = None, *, iterations: int = 150, cut: datetime = CUT) -> list[Outcome]:
+def study(
+    raw: Raw, on_progress: Progress | None = None, *, iterations: int = 150, cut: datetime = CUT
+) -> list[Outcome]:
     """Train on flights before `cut` whose answer was known by then, judge on the later ones."""
     tell = on_progress or (lambda what, done, total: None)
     tell("compute the features, honest and leaking", 0, 6)

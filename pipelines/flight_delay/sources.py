@@ -8,8 +8,8 @@ finds its own answer among its features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -31,7 +31,7 @@ DAY = timedelta(days=1)
 OVERDUE_FROM = timedelta(minutes=LATE)
 OVERDUE_UNTIL = timedelta(hours=3)
 """A flight that has not left by then is taken for cancelled: when it was cancelled is not told."""
-BEFORE_ALL = datetime(2012, 12, 31, tzinfo=timezone.utc)  # noqa: UP017 - same spelling in tests
+BEFORE_ALL = pl.lit(datetime(2012, 12, 31, tzinfo=UTC)).dt.cast_time_unit("us")
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,7 +41,7 @@ def build(raw: Raw, on_progress: Progress | None = None) -> dict[str, pl.DataFra
     flights = timetable(raw.flights, raw.airports)
     departures = known_departures(flights)
     landings = known_landings(flights)
-    steps: Mapping[str, Callable[[], pl.DataFrame]] = {
+    steps: dict[str, Callable[[], pl.DataFrame]] = {
         "weather": lambda: weather(raw.weather),
         "airport_delays": lambda: airport_delays(flights, departures),
         "carrier_delays": lambda: carrier_delays(landings),
@@ -227,7 +227,7 @@ def planes(raw: pl.DataFrame) -> pl.DataFrame:
     """Facts of the aircraft register: unchanging, and known before the first flight."""
     return raw.select(
         "tailnum",
-        event_timestamp=pl.lit(BEFORE_ALL).dt.cast_time_unit("us"),
+        event_timestamp=BEFORE_ALL,
         plane_year=pl.col("year").cast(pl.Int64),
         plane_seats=pl.col("seats").cast(pl.Int64),
         plane_engines=pl.col("engines").cast(pl.Int64),
@@ -239,9 +239,7 @@ def planes(raw: pl.DataFrame) -> pl.DataFrame:
 
 def airlines(raw: pl.DataFrame) -> pl.DataFrame:
     """The carrier itself, as a category the network can embed."""
-    return raw.select(
-        "carrier", event_timestamp=pl.lit(BEFORE_ALL).dt.cast_time_unit("us"), airline="name"
-    ).sort("carrier")
+    return raw.select("carrier", event_timestamp=BEFORE_ALL, airline="name").sort("carrier")
 
 
 def airports(raw: Raw) -> pl.DataFrame:
@@ -249,9 +247,7 @@ def airports(raw: Raw) -> pl.DataFrame:
     return (
         raw.airports.rename({"faa": "origin"})
         .join(raw.flights.select("origin").unique(), on="origin", how="semi")
-        .select(
-            "origin", event_timestamp=pl.lit(BEFORE_ALL).dt.cast_time_unit("us"), airport="name"
-        )
+        .select("origin", event_timestamp=BEFORE_ALL, airport="name")
         .sort("origin")
     )
 
@@ -263,7 +259,7 @@ def destination_facts(raw: Raw) -> pl.DataFrame:
         .join(raw.flights.select("dest").unique(), on="dest", how="semi")
         .select(
             "dest",
-            event_timestamp=pl.lit(BEFORE_ALL).dt.cast_time_unit("us"),
+            event_timestamp=BEFORE_ALL,
             destination=pl.col("dest"),
             dest_latitude="dest_latitude",
             dest_longitude="dest_longitude",
