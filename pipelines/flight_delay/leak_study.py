@@ -132,13 +132,12 @@ def join(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     views = []
     for view in vars(features).values():
         if isinstance(view, FeatureView) and (source := view.batch_source) is not None:
-            names = [field.name for field in view.schema if field.name not in view.entities]
             views.append(
                 JoinView(
                     name=view.name,
                     frame=tables[source.name].lazy(),
                     keys={key: key for key in view.entities},
-                    features={name: name for name in names},
+                    features={feature.name: feature.name for feature in view.features},
                     timestamp=source.timestamp_field,
                     created_timestamp=source.created_timestamp_column or None,
                     ttl=view.ttl or None,
