@@ -12,6 +12,7 @@
     │   └── GateFailed         quality or latency outside the limits of model.yaml
     ├── RegistryError          a model version, alias or transition that is not there
     │   └── AliasConflict      somebody moved the alias since it was read
+    ├── PipelineError          a pipeline that cannot be compiled, or a step that broke off
     └── EmbeddedError          a child process of the local stack did not start
 
 Catch `ZeroskewError` at the outermost edge (the command line does) and print it: the text
@@ -115,6 +116,10 @@ class RegistryError(ZeroskewError):
 
 class AliasConflict(RegistryError):
     """An alias no longer points where the caller last saw it."""
+
+
+class PipelineError(ZeroskewError):
+    """A pipeline cannot be compiled, or a step of it ended without an error of its own."""
 
 
 class EmbeddedError(ZeroskewError):

@@ -1,0 +1,12 @@
+"""The image a component runs in, unless the pipeline that uses it names another.
+
+KFP's cache key holds the image's name and the component's source, and the source of a thin
+component does not change when the library does. So the name must change with the code: a tag that
+is never moved, or a digest. `pipelines.compile` sets it and refuses anything else.
+"""
+
+from __future__ import annotations
+
+import os
+
+IMAGE = os.environ.get("ZEROSKEW_IMAGE") or "zeroskew-platform:local-python"

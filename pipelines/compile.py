@@ -1,0 +1,290 @@
+"""Compile every model's pipelines to `Pipeline` and `PipelineVersion` manifests.
+
+    python -m pipelines.compile --out build/manifests --image ghcr.io/me/zeroskew:1f3a9c2
+
+A PipelineVersion cannot be changed once it is in the cluster, so its name says what is in it: the
+code's commit and a hash of the whole spec. The same code gives the same bytes; anything that
+differs gets a new name, and a schedule without a fixed version follows the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from google.protobuf import json_format
+from kfp.dsl.graph_component import GraphComponent
+
+from pipelines.batch_prediction import batch_prediction_pipeline
+from pipelines.materialisation import materialisation_pipeline
+from pipelines.pod import Images
+from pipelines.training import training_pipeline
+from zeroskew.errors import ConfigError, PipelineError
+from zeroskew.record import code_sha
+
+ROOT = Path(__file__).parent.parent
+FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] = {
+    "training": training_pipeline,
+    "materialisation": materialisation_pipeline,
+    "batch-prediction": batch_prediction_pipeline,
+}
+API_VERSION = "pipelines.kubeflow.org/v2beta1"
+MAX_BYTES = 1_000_000
+"""etcd takes objects up to 1.5 MiB, and kubectl keeps a second copy in an annotation of 256 KiB
+unless it applies server-side; a thin pipeline is a few dozen KiB."""
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_MOVING_TAGS = ("latest", "main", "master", "dev", "stable", "edge", "nightly")
+_SOURCES = ("*.py", "*.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Which code a manifest is made of."""
+
+    sha: str
+    """Git commit, with `-dirty` when the working tree differs."""
+    tree: str
+    """Hash of the files that the platform image is built from."""
+    url: str = ""
+
+    @property
+    def tag(self) -> str:
+        """Short, never moved, fit for an image tag and a DNS name."""
+        sha, _, dirty = self.sha.partition("-")
+        return f"{sha[:12]}-{self.tree[:8]}" if dirty or not sha else sha[:12]
+
+    @classmethod
+    def of(cls, root: Path, url: str = "") -> Code:
+        return cls(code_sha(root) or "unknown", _tree_hash(root), url)
+
+
+def manifests(
+    pipeline: GraphComponent, code: Code, *, namespace: str = "", model: str
+) -> list[dict[str, Any]]:
+    """The `Pipeline` and the `PipelineVersion` of a compiled pipeline.
+
+    Raises `PipelineError` for a name that Kubernetes refuses or a spec too large for it.
+    """
+    spec = json_format.MessageToDict(pipeline.pipeline_spec)
+    platform = json_format.MessageToDict(pipeline.platform_spec)
+    name = pipeline.pipeline_spec.pipeline_info.name
+    content = hashlib.sha256(
+        json.dumps([spec, platform], sort_keys=True).encode()
+    ).hexdigest()
+    dirty = "-dirty" if code.sha.endswith("-dirty") else ""
+    version = f"{code.sha.partition('-')[0][:12]}{dirty}-{content[:8]}"
+    labels = {
+        "app.kubernetes.io/part-of": "zeroskew",
+        "app.kubernetes.io/managed-by": "zeroskew",
+        "zeroskew.dev/model": model,
+        "zeroskew.dev/code": code.sha[:63],
+    }
+    _check_names(name, f"{name}-{version}", version, labels)
+    place = {"namespace": namespace} if namespace else {}
+    tags = {"model": model, "code": code.sha, "spec": content}
+    described = pipeline.pipeline_spec.pipeline_info.description
+    version_spec: dict[str, Any] = {
+        "pipelineName": name,
+        "versionName": version,
+        "displayName": version,
+        "description": described,
+        "tags": tags,
+        "pipelineSpec": spec,
+        "platformSpec": platform,
+    }
+    if code.url:
+        version_spec["codeSourceURL"] = code.url
+    documents = [
+        {
+            "apiVersion": API_VERSION,
+            "kind": "Pipeline",
+            "metadata": {"name": name, "labels": _without_code(labels), **place},
+            "spec": {
+                "displayName": name,
+                "description": described,
+                "tags": {"model": model},
+            },
+        },
+        {
+            "apiVersion": API_VERSION,
+            "kind": "PipelineVersion",
+            "metadata": {"name": f"{name}-{version}", "labels": labels, **place},
+            "spec": version_spec,
+        },
+    ]
+    size = len(json.dumps(documents[1]).encode())
+    if size > MAX_BYTES:
+        raise PipelineError(
+            f"the compiled pipeline has {size:,} bytes, Kubernetes keeps at most {MAX_BYTES:,}",
+            where=name,
+            mend="move code out of component functions into the library",
+        )
+    return documents
+
+
+def compile_models(
+    models: list[Path],
+    out: Path,
+    images: Images,
+    code: Code,
+    *,
+    namespace: str = "",
+    root: Path = ROOT,
+) -> list[Path]:
+    """Write `<out>/<model>/<pipeline>.yaml` for each model folder and pipeline.
+
+    The folder's path below `root` is what the steps find inside the platform image.
+    """
+    written = []
+    for folder in models:
+        for kind, factory in FACTORIES.items():
+            try:
+                inside = folder.resolve().relative_to(root.resolve())
+            except ValueError:
+                raise ConfigError(
+                    f"is not below {root}, so it is not inside the platform's image",
+                    where=str(folder),
+                    mend="move the model's folder to pipelines/<model>",
+                ) from None
+            with _working_folder(root):
+                pipeline = factory(inside, images)
+            documents = manifests(pipeline, code, namespace=namespace, model=folder.name)
+            path = out / folder.name / f"{kind}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, yaml.safe_dump_all(documents, sort_keys=True, width=100))
+            written.append(path)
+    return written
+
+
+def model_folders(root: Path = ROOT) -> list[Path]:
+    """Every folder below `pipelines/` with a model.yaml."""
+    return sorted(path.parent for path in (root / "pipelines").glob("*/model.yaml"))
+
+
+def check_image(image: str) -> str:
+    """The image, if its name can only ever mean one image. Raises `ConfigError`."""
+    name, at, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    if at and re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        return image
+    if at or not tag or tag in _MOVING_TAGS:
+        raise ConfigError(
+            f"{image!r} may be another image tomorrow",
+            where="--image",
+            mend="give a tag that is never moved, such as the commit, or a digest (@sha256:…): "
+            "KFP's cache tells old code from new by the image's name alone",
+        )
+    return image
+
+
+def _check_names(pipeline: str, name: str, version: str, labels: Mapping[str, str]) -> None:
+    # KFP writes the pipeline's name into a label, which is the tighter limit.
+    if len(pipeline) > 63:
+        raise PipelineError(
+            f"the name has {len(pipeline)} letters, KFP keeps it in a label of at most 63",
+            where=pipeline,
+            mend="give the model a shorter name",
+        )
+    for text in (pipeline, name, version):
+        if len(text) > 253 or not _SUBDOMAIN.fullmatch(text):
+            raise PipelineError(f"{text!r} is not a DNS-1123 name", where=pipeline)
+    for key, value in labels.items():
+        if not _LABEL.fullmatch(value):
+            raise PipelineError(f"{value!r} cannot be the label {key}", where=pipeline)
+
+
+def _without_code(labels: Mapping[str, str]) -> dict[str, str]:
+    """A Pipeline outlives its versions, and so do its labels."""
+    return {key: value for key, value in labels.items() if key != "zeroskew.dev/code"}
+
+
+def _tree_hash(root: Path) -> str:
+    """Hash over path and content of what the image's Python code consists of."""
+    total = hashlib.sha256()
+    for path in _sources(root):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    found = {root / "pyproject.toml", root / "requirements.lock"}
+    for folder in ("zeroskew", "components", "pipelines"):
+        for pattern in _SOURCES:
+            found.update((root / folder).rglob(pattern))
+    yield from sorted(path for path in found if path.is_file())
+
+
+class _working_folder:
+    """A model's folder is named as it is inside the image: relative to the root."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._before = Path.cwd()
+        os.chdir(self._folder)
+
+    def __exit__(self, *_: object) -> None:
+        os.chdir(self._before)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def main(
+    models: list[Path] = typer.Argument(None, help="Folders; default: all below pipelines/."),
+    out: Path = typer.Option(Path("build/manifests"), help="Folder to write into."),
+    image: str = typer.Option(
+        "",
+        envvar="ZEROSKEW_IMAGE",
+        help="Platform image. Default: zeroskew-platform, tagged with the code's commit.",
+    ),
+    trainer_image: str = typer.Option(
+        "", envvar="ZEROSKEW_TRAINER_IMAGE", help="Image of the training step, with CUDA."
+    ),
+    namespace: str = typer.Option("", help="Namespace to write into the manifests."),
+    code_url: str = typer.Option("", help="Where the code can be read (codeSourceURL)."),
+) -> None:
+    """Write the manifests of every model's pipelines, for `kubectl apply -f`.
+
+    Example: python -m pipelines.compile --image ghcr.io/me/zeroskew-platform:1f3a9c2
+    """
+    code = Code.of(ROOT, code_url)
+    platform = check_image(image or f"zeroskew-platform:{code.tag}")
+    images = Images(
+        platform=platform,
+        trainer=check_image(trainer_image) if trainer_image else "",
+        environment={"ZEROSKEW_CODE_SHA": code.sha, "ZEROSKEW_IMAGE": platform},
+    )
+    paths = compile_models(
+        [path.absolute() for path in models or []] or model_folders(),
+        out, images, code, namespace=namespace,
+    )  # fmt: skip
+    for path in paths:
+        typer.echo(path)
+
+
+if __name__ == "__main__":
+    from pipelines.shell import run
+
+    run(main)

@@ -1,0 +1,104 @@
+"""What the pod of a step gets: image, resources, identity, endpoints, patience.
+
+All of it is decided when a pipeline is compiled. `kfp.local` ignores it, but for retries (see
+`pipelines.run`, which takes them out: they mend a cluster's weather, and there is none on a laptop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from components.image import IMAGE
+from zeroskew.model_config import Resources
+
+CONFIG_MAP = "zeroskew-endpoints"
+SECRET = "zeroskew-credentials"  # noqa: S105 (the name of a Secret)
+ENDPOINTS = (
+    "ZEROSKEW_HOME",
+    "ZEROSKEW_DATA",
+    "ZEROSKEW_REGISTRY",
+    "ZEROSKEW_REDIS",
+    "ZEROSKEW_MLFLOW",
+    "ZEROSKEW_MLFLOW_ARTIFACTS",
+    "ZEROSKEW_RAY",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+    "MLFLOW_S3_ENDPOINT_URL",
+)
+"""Keys of the ConfigMap; each becomes the variable of the same name."""
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
+"""Keys of the Secret. What a cluster does not need may be missing or empty."""
+USER = 1000
+"""The user of the platform's images; nothing in them needs root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Where steps run. `trainer` has CUDA; by default it is the platform's image, too."""
+
+    platform: str = IMAGE
+    trainer: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables baked into every step, such as the code's version."""
+
+
+def place(
+    task: PipelineTask,
+    images: Images,
+    *,
+    cpu: str = "1",
+    memory: str = "2Gi",
+    retries: int = 0,
+    minutes: int = 60,
+    cache: bool = False,
+) -> PipelineTask:
+    """Give a task its pod.
+
+    `retries` are for steps that read or write a network and may simply be repeated. `cache` is for
+    steps whose outputs follow from their inputs alone: what reads a table, a registry or a clock
+    must look again.
+    """
+    task.set_container_image(images.platform)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu)
+    task.set_memory_request(memory).set_memory_limit(memory)
+    task.set_caching_options(cache)
+    if retries:
+        task.set_retry(
+            retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="300s"
+        )
+    for name, value in images.environment.items():
+        task.set_env_variable(name, value)
+    kubernetes.set_timeout(task, minutes * 60)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.use_config_map_as_env(task, CONFIG_MAP, {key: key for key in ENDPOINTS})
+    kubernetes.use_secret_as_env(task, SECRET, {key: key for key in CREDENTIALS}, optional=True)
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "zeroskew")
+    return task
+
+
+def place_training(
+    task: PipelineTask, images: Images, resources: Resources, *, minutes: int = 24 * 60
+) -> PipelineTask:
+    """As `place`, with the resources of model.yaml and the GPUs it asks for."""
+    place(
+        task, images, cpu=resources.cpu, memory=resources.memory, retries=1, minutes=minutes,
+        cache=True,
+    )  # fmt: skip
+    if images.trainer:
+        task.set_container_image(images.trainer)
+    if resources.gpu:
+        task.set_accelerator_type(resources.gpu_type).set_accelerator_limit(resources.gpu)
+        kubernetes.add_toleration(
+            task, key=resources.gpu_type, operator="Exists", effect="NoSchedule"
+        )
+    return task

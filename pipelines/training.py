@@ -1,0 +1,103 @@
+"""The training pipeline: from labelled questions to a registered model version.
+
+    ingest → validate_sources → gate → join → validate_training_set → gate
+           → train → export → evaluate → register
+
+`training_pipeline(folder)` makes it for one model's folder: resources come from model.yaml when the
+pipeline is made, times when it runs. A validation and the gate behind it are two steps because KFP
+keeps nothing of a step that fails, and the report of a failed validation is what one wants to see.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl.graph_component import GraphComponent
+
+from components.evaluate import evaluate
+from components.export import export
+from components.gate import gate
+from components.ingest import ingest
+from components.join import join
+from components.register import register
+from components.train import train
+from components.validate_sources import validate_sources
+from components.validate_training_set import validate_training_set
+from pipelines.pod import Images, place, place_training
+from zeroskew.steps.model_folder import read_config
+
+
+class Outcome(NamedTuple):
+    """What the pipeline ends with: the registered version and what became of it."""
+
+    version: int
+    verdict: str
+
+
+def training_pipeline(model: str | Path, images: Images | None = None) -> GraphComponent:
+    """The pipeline of one model's folder, for `kfp.local` or the compiler.
+
+    Its run-time parameters are `start_time` (included) and `end_time` (excluded), as ISO 8601 or
+    relative (`now-90d`), and `model`, the folder as the steps see it. Its outputs are `version`
+    and `verdict`.
+    """
+    config, images = read_config(model), images or Images()
+    name = f"{config.name.replace('_', '-')}-training"
+
+    @dsl.pipeline(name=name, description=f"Trains and registers {config.name}.")
+    def pipeline(
+        start_time: str, end_time: str, model: str = Path(model).as_posix()
+    ) -> Outcome:
+        rows = place(
+            ingest(model=model, start_time=start_time, end_time=end_time), images, memory="4Gi"
+        )
+        start, end = rows.outputs["start_time"], rows.outputs["end_time"]
+        entity_rows = rows.outputs["entity_rows"]
+
+        sources = place(
+            validate_sources(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
+            images, cpu="2", memory="8Gi", retries=2,
+        )  # fmt: skip
+        usable = place(gate(findings=sources.outputs["findings"]), images, minutes=10)
+        usable.set_display_name("gate: sources")
+
+        joined = place(
+            join(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
+            images, cpu="4", memory="16Gi", retries=2, minutes=240,
+        ).after(usable)  # fmt: skip
+        training_set = joined.outputs["training_set"]
+
+        measured = place(
+            validate_training_set(model=model, training_set=training_set),
+            images, cpu="2", memory="8Gi", retries=2,
+        )  # fmt: skip
+        allowed = place(gate(findings=measured.outputs["findings"]), images, minutes=10)
+        allowed.set_display_name("gate: training set")
+
+        fitted = place_training(
+            train(model=model, training_set=training_set), images, config.resources
+        ).after(allowed)
+        checkpoint = fitted.outputs["checkpoint"]
+        graphs = place(
+            export(model=model, checkpoint=checkpoint, training_set=training_set),
+            images, cpu="2", memory="8Gi", cache=True,
+        )  # fmt: skip
+        exported = graphs.outputs["exported"]
+        judged = place(
+            evaluate(model=model, training_set=training_set, exported=exported),
+            images, cpu="2", memory="8Gi", retries=2,
+        )  # fmt: skip
+        version = place(
+            register(
+                model=model,
+                training_set=training_set,
+                profile=measured.outputs["profile"],
+                checkpoint=checkpoint,
+                exported=exported,
+                evaluation=judged.outputs["evaluation"],
+            ),
+            images, memory="4Gi", minutes=20,
+        )  # fmt: skip
+        return Outcome(version.outputs["version"], version.outputs["verdict"])
+
+    return pipeline

@@ -1,0 +1,99 @@
+"""The compiled manifests, before a real API server with Kubeflow Pipelines' own CRDs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.compile import Code, compile_models, model_folders
+from pipelines.pod import Images
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
+
+
+def compiled(out, **changes):
+    images = Images(platform=changes.get("image", "registry.test/zeroskew:1f3a9c2"))
+    return compile_models(model_folders(), out, images, changes.get("code", CODE))
+
+
+def names(paths, kind):
+    documents = [d for path in paths for d in yaml.safe_load_all(path.read_text())]
+    return {d["metadata"]["name"] for d in documents if d["kind"] == kind}
+
+
+def in_cluster(cluster, namespace, kind):
+    return {item["metadata"]["name"] for item in cluster.get(kind, "-n", namespace)["items"]}
+
+
+def test_every_models_pipelines_are_accepted_and_kept_whole(cluster, namespace, tmp_path):
+    paths = compiled(tmp_path)
+    assert len(paths) == 3 * len(model_folders()) >= 3
+    cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path)
+    assert in_cluster(cluster, namespace, "pipelines") == names(paths, "Pipeline")
+    stored = cluster.get("pipelineversions", "-n", namespace)["items"]
+    assert {item["metadata"]["name"] for item in stored} == names(paths, "PipelineVersion")
+    ours = {
+        d["metadata"]["name"]: d["spec"]
+        for path in paths
+        for d in yaml.safe_load_all(path.read_text())
+        if d["kind"] == "PipelineVersion"
+    }
+    # Nothing pruned, nothing defaulted: the server holds what was compiled.
+    assert {item["metadata"]["name"]: item["spec"] for item in stored} == ours
+
+
+def test_applying_the_same_code_again_changes_nothing(cluster, namespace, tmp_path):
+    compiled(tmp_path / "a")
+    compiled(tmp_path / "b")
+    cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path / "a")
+    again = cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path / "b").stdout
+    assert again.count("unchanged") == len(again.splitlines()) >= 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": "registry.test/zeroskew:0000001"},
+        {"code": Code(sha="0000001d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)},
+        {"code": Code(sha=CODE.sha + "-dirty", tree="ab" * 32)},
+    ],
+)
+def test_changed_code_is_a_new_version_beside_the_old_one(cluster, namespace, tmp_path, changes):
+    before, after = compiled(tmp_path / "a"), compiled(tmp_path / "b", **changes)
+    cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path / "a")
+    cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path / "b")
+    old, new = names(before, "PipelineVersion"), names(after, "PipelineVersion")
+    assert not old & new
+    assert in_cluster(cluster, namespace, "pipelineversions") == old | new
+    assert in_cluster(cluster, namespace, "pipelines") == names(before, "Pipeline")
+
+
+def test_the_command_writes_what_kubectl_takes(cluster, namespace, tmp_path):
+    command = [
+        sys.executable, "-m", "pipelines.compile", "--out", tmp_path,
+        "--image", f"registry.test/zeroskew@sha256:{'0' * 64}", "--namespace", namespace,
+        "--code-url", "https://git.test/zeroskew",
+    ]  # fmt: skip
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT, capture_output=True)
+    cluster.kubectl("create", "--recursive", "-f", tmp_path)
+    for item in cluster.get("pipelineversions", "-n", namespace)["items"]:
+        assert item["spec"]["codeSourceURL"] == "https://git.test/zeroskew"
+        executors = item["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()
+        assert {e["container"]["image"] for e in executors} == {
+            f"registry.test/zeroskew@sha256:{'0' * 64}"
+        }
+
+
+def test_the_server_would_have_refused_a_wrong_name(cluster, namespace, tmp_path):
+    """That acceptance above means something."""
+    path = compiled(tmp_path)[0]
+    documents = list(yaml.safe_load_all(path.read_text()))
+    documents[1]["spec"]["versionName"] = "Not_A_Version"
+    refused = cluster.kubectl(
+        "create", "-n", namespace, "-f", "-", input=yaml.safe_dump_all(documents), check=False
+    )
+    assert refused.returncode and "versionName" in refused.stderr

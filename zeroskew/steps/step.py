@@ -1,0 +1,110 @@
+"""What every step of a pipeline does around its work: endpoints, progress lines, one clear error.
+
+A step runs as the only work of its process, in a pod or below a local runner, and talks to the
+outside through that process alone: progress is lines on standard output, a user's mistake is its
+message on standard error instead of a traceback, and the same message as JSON in the file that
+`ZEROSKEW_ERROR_FILE` names, if it is set.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from zeroskew import errors
+from zeroskew.endpoints import Endpoints
+from zeroskew.errors import ZeroskewError
+
+ERROR_FILE = "ZEROSKEW_ERROR_FILE"
+_PROGRESS = re.compile(r"^\s*» (?P<what>.*) (?P<done>\d+)/(?P<total>\d+)$")
+_QUIET_SECONDS = 0.3
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Mark a function as a step: endpoints are exported first, mistakes are shown plainly."""
+
+    @functools.wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        _show_mistakes_plainly()
+        Endpoints.from_environment().export()
+        return function(*args, **kwargs)
+
+    return run
+
+
+class ProgressLines:
+    """`on_progress` for a process without a terminal: a line at most every 0.3 s, and every end."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._what = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what == self._what and done < total and now - self._last < _QUIET_SECONDS:
+            return
+        self._what, self._last = what, now
+        print(f"» {what} {done}/{total}", flush=True)
+
+
+def parse_progress(line: str) -> tuple[str, int, int] | None:
+    """What `ProgressLines` printed, or None for any other line."""
+    match = _PROGRESS.match(line)
+    return (match["what"], int(match["done"]), int(match["total"])) if match else None
+
+
+def write_error(error: ZeroskewError, path: str | Path) -> None:
+    """Keep an error for whoever started this process; see `read_error`."""
+    text = {
+        "reason": error.reason,
+        "what": error.what,
+        "where": error.where,
+        "mend": error.mend,
+    }
+    Path(path).write_text(json.dumps(text), encoding="utf-8")
+
+
+def read_error(path: str | Path) -> ZeroskewError | None:
+    """The error that a step's process left, of its own class, or None."""
+    try:
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = getattr(errors, raw["reason"], ZeroskewError)
+    error = kind.__new__(kind)
+    if isinstance(error, errors.ValidationFailed):
+        error.findings = ()
+    ZeroskewError.__init__(error, raw["what"], where=raw["where"], mend=raw["mend"])
+    return error
+
+
+def _show_mistakes_plainly() -> None:
+    """A ZeroskewError that nobody catches ends the process with its text, not its traceback."""
+    shown_by = sys.excepthook
+    if getattr(shown_by, "shows_zeroskew_errors", False):
+        return
+
+    def hook(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, ZeroskewError):
+            shown_by(kind, error, traceback)
+            return
+        sys.stdout.flush()
+        print(f"error ({error.reason})\n{error}", file=sys.stderr, flush=True)
+        if path := os.environ.get(ERROR_FILE):
+            write_error(error, path)
+
+    hook.shows_zeroskew_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
