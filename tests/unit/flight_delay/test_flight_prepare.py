@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,6 +193,21 @@ def test_object_storage_that_is_not_there(computed, monkeypatch, address):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(DataError, match=address):
         prepare(address)
+
+
+def test_waits_for_another_run_in_the_same_folder(computed, prepared, tmp_path):
+    steps: list[str] = []
+    with data._only_one(tmp_path):
+        second = threading.Thread(
+            target=prepare, args=(str(tmp_path), lambda what, *_: steps.append(what))
+        )
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        assert steps == []
+        copied(prepared, tmp_path)  # what the first run does meanwhile
+    second.join(60)
+    assert steps == ["flights are prepared"]
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):

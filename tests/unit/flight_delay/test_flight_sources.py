@@ -224,6 +224,31 @@ def test_entity_rows(raw, zones, tables):
             assert question["label_timestamp"] == fact.landed + MINUTE
 
 
+def test_diverted_flights_are_late_and_cancelled_ones_no_question(flights, tables):
+    place = ["event_timestamp", "carrier", "flight", "origin", "dest"]
+    planned = flights.rename({"scheduled": "event_timestamp"})
+    diverted = planned.filter(pl.col("departed").is_not_null() & pl.col("arr_delay").is_null())
+    questions = diverted.join(tables["entity_rows"], on=place, validate="1:1")
+    assert questions.height == diverted.height == 1175
+    assert questions["late"].unique().to_list() == [1]
+    assert questions.select((pl.col("label_timestamp") == pl.col("due") + DAY).all()).item()
+    cancelled = planned.filter(pl.col("departed").is_null())
+    assert cancelled.height == 8255
+    assert cancelled.join(tables["entity_rows"], on=place, how="semi").height == 0
+
+
+def test_of_two_landings_in_one_minute_the_later_departure_is_the_last_leg(flights):
+    one = flights.filter(pl.col("landed").is_not_null()).head(1)
+    earlier = one.with_columns(
+        departed=pl.col("departed") - timedelta(hours=1), arr_delay=pl.lit(77, pl.Int64)
+    )
+    for both in (pl.concat([one, earlier]), pl.concat([earlier, one])):
+        rows = sources.aircraft_delays(sources.known_landings(both))
+        assert rows.height == 1
+        assert rows["aircraft_last_arr_delay"][0] == one["arr_delay"][0]
+        assert rows["aircraft_landings_24h"][0] == 2
+
+
 def test_the_answer_is_known_only_after_the_question(tables):
     rows = tables["entity_rows"]
     assert rows.filter(pl.col("label_timestamp") <= pl.col("event_timestamp")).height == 0

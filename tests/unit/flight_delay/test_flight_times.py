@@ -179,6 +179,17 @@ def test_in_the_hour_that_autumn_repeats_the_later_one_counts():
     assert row["landed"] == utc(2013, 11, 3, 6, 30)
 
 
+def test_the_first_moment_that_the_clock_allows():
+    """No time on the ground at all: the arrival is then, not a day later."""
+    row = dated(
+        scheduled=datetime(2013, 1, 15, 22),
+        due=datetime(2013, 1, 15, 23, 10),
+        dest="BOS",
+        air_time=70,
+    )
+    assert row["landed"] == utc(2013, 1, 16, 4, 10)
+
+
 def test_destination_without_daylight_saving_time():
     row = dated(
         scheduled=datetime(2013, 7, 1, 8),
