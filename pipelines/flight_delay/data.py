@@ -22,7 +22,7 @@ import polars as pl
 from pipelines.flight_delay import raw as raw_module
 from pipelines.flight_delay import rolling, sources
 from pipelines.flight_delay.raw import raw_digest, read_raw
-from zeroskew.errors import DataError
+from zeroskew.errors import DataError, ZeroskewError
 
 Progress = Callable[[str, int, int], None]
 
@@ -160,4 +160,10 @@ def _only_one(root: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    prepare(sys.argv[1] if len(sys.argv) > 1 else ".zeroskew/data", lambda *step: print(*step))
+    try:
+        prepare(
+            sys.argv[1] if len(sys.argv) > 1 else ".zeroskew/data",
+            lambda what, done, total: print(f"{done}/{total} {what}"),
+        )
+    except ZeroskewError as error:
+        sys.exit(str(error))

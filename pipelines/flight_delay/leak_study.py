@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pipelines.flight_delay import sources, transforms
 from pipelines.flight_delay.raw import ORIGIN_ZONE, Raw, read_raw, timetable
 from pipelines.flight_delay.rolling import KNOWN
+from zeroskew.errors import ZeroskewError
 from zeroskew.features.join import JoinView, point_in_time_join
 
 CUT = datetime(2013, 9, 1, tzinfo=UTC)
@@ -268,11 +269,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=150, help="trees of each model")
     chosen = parser.parse_args(arguments)
     console = Console()
-    outcomes = study(
-        read_raw(),
-        lambda what, done, total: console.print(f"[dim]{done}/{total} {what}[/dim]"),
-        iterations=chosen.iterations,
-    )
+    try:
+        outcomes = study(
+            read_raw(),
+            lambda what, done, total: console.print(f"[dim]{done}/{total} {what}[/dim]"),
+            iterations=chosen.iterations,
+        )
+    except ZeroskewError as error:
+        raise SystemExit(str(error)) from None
     table = Table(title=f"Late flights from {CUT:%B %Y} on, learnt from those before")
     table.add_column("features")
     for column in ("AUC claimed", "AUC delivered", "log loss claimed", "log loss delivered"):

@@ -141,7 +141,7 @@ def test_killed_anywhere_the_next_run_mends_it(computed, prepared, tmp_path):
     )
     assert child.stdout is not None
     for line in child.stdout:
-        if line.startswith("write carrier"):
+        if "write carrier" in line:
             child.send_signal(signal.SIGKILL)
             break
     child.wait(30)
@@ -225,6 +225,16 @@ def test_a_disk_that_fills(computed, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left on device"):
         prepare(str(tmp_path))
     assert [f.name for f in tmp_path.iterdir()] == [".flight_delay.lock"]
+
+
+def test_from_the_command_line_an_error_is_one_message(tmp_path):
+    blocked = tmp_path / "data"
+    blocked.write_text("not a folder")
+    command = [sys.executable, "-m", "pipelines.flight_delay.data", str(blocked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_package_not_installed(monkeypatch, tmp_path):
