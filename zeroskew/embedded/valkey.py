@@ -22,6 +22,7 @@ import signal
 import socket
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -133,9 +134,7 @@ class EmbeddedValkey:
             )  # fmt: skip
             try:
                 child.start()
-                child.wait_until(
-                    lambda port=port: answers(f"{_HOST}:{port}"), seconds=START_SECONDS
-                )
+                child.wait_until(partial(answers, f"{_HOST}:{port}"), seconds=START_SECONDS)
             except EmbeddedError as error:
                 last = error
                 if "Address already in use" not in child.last_lines(4):
@@ -272,6 +271,8 @@ def _read_state(path: Path) -> Running | None:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
+        # As the server binds: connections of the last one that linger do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_HOST, port))
         except OSError:

@@ -155,7 +155,7 @@ def _fixed(tag: int, dtype: str) -> Callable[[str, Rows, int, int], Decoded | No
                 return None
         cells = np.frombuffer(data, cell).reshape(shape).T
         tags = cells["tag"]
-        values = np.ascontiguousarray(cells["value"])
+        values = np.array(cells["value"], order="C")
         there = tags == tag
         if there.all():
             return _finish(kind, values), None

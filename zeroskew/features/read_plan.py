@@ -80,7 +80,7 @@ class PlanTransform:
 
     name: str
     function: str
-    """`module:qualified.name` of the function."""
+    """`file.py:qualified.name` of the function, the file in the model's folder."""
     mode: str
     """`python` (dict of lists in and out) or `pandas`."""
     inputs: tuple[str, ...]

@@ -5,6 +5,7 @@ knows Feast, run when a model is exported or a reader opened, never inside a req
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zeroskew.errors import ConfigError
@@ -193,7 +194,6 @@ def _keys(view: Any, kinds: dict[str, str]) -> tuple[PlanKey, ...]:
 def _transform(view: Any, chosen: Sequence[str], full_feature_names: bool) -> PlanTransform:
     called = view.projection.name_to_use()
     function = getattr(view.feature_transformation, "udf", None)
-    where = getattr(function, "__module__", "") or ""
     request = {
         field.name: kind_of(field.dtype, f"request column {field.name}")
         for source in view.source_request_sources.values()
@@ -213,12 +213,18 @@ def _transform(view: Any, chosen: Sequence[str], full_feature_names: bool) -> Pl
     }
     return PlanTransform(
         name=called,
-        function=f"{where}:{getattr(function, '__qualname__', '')}" if function else "",
+        function=_place(function),
         mode=str(view.mode),
         inputs=inputs,
         request=request,
         outputs=outputs,
     )
+
+
+def _place(function: Any) -> str:
+    """Feast's decorator overwrites `__module__`; the code still knows its file."""
+    code = getattr(function, "__code__", None)
+    return f"{Path(code.co_filename).name}:{function.__qualname__}" if code else ""
 
 
 def _refuse_twins(plan: ReadPlan) -> None:

@@ -18,7 +18,9 @@ from typing import Any
 
 import hiredis
 import redis
+from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from zeroskew.errors import ConfigError, FeatureStoreError, OnlineStoreUnavailable
@@ -154,17 +156,6 @@ class Wire:
                 raise
         raise AssertionError("unreachable")
 
-    def send(self, payload: Any, deadline: float) -> None:
-        """Send packed commands without waiting; `receive` gets the replies."""
-        connection, _ = self._connection(deadline)
-        sock = connection._sock
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        sock.sendall(payload)
-
-    def receive(self, replies: int, deadline: float) -> list[Any]:
-        """The next `replies` replies on this thread's connection."""
-        return _read(self._local.connection._sock, self._local.reader, replies, deadline)
-
     def close(self) -> None:
         """Close this thread's connection."""
         self._drop()
@@ -174,8 +165,14 @@ class Wire:
         connection = getattr(local, "connection", None)
         if connection is not None and local.pid == os.getpid() and connection._sock is not None:
             return connection, False
-        pool = self.client.connection_pool
-        connection = pool.get_connection()
+        # Of the pool's kind, but not out of the pool: redis-py would try for many seconds.
+        pool: Any = self.client.connection_pool
+        connection = pool.make_connection()
+        connection.retry = Retry(NoBackoff(), 0)
+        left = max(deadline - time.monotonic(), 0.001)
+        connection.socket_connect_timeout = min(left, CONNECT_SECONDS)
+        connection.socket_timeout = left
+        connection.connect()
         local.connection, local.pid = connection, os.getpid()
         local.reader = hiredis.Reader()
         return connection, True
@@ -196,8 +193,6 @@ class Wire:
         self._local.connection = None
         with contextlib.suppress(Exception):
             connection.disconnect()
-        with contextlib.suppress(Exception):
-            self.client.connection_pool.release(connection)
 
 
 def _read(sock: Any, reader: Any, replies: int, deadline: float) -> list[Any]:

@@ -127,7 +127,10 @@ def encode_value(value: Any, kind: Kind) -> bytes:
     if kind.form in ("text", "bytes"):
         body = b"".join(b"\x0a" + _encode_scalar(item, kind) for item in value)
     else:
-        packed = b"".join(_encode_scalar(item, kind) for item in value)
+        if kind.form in ("f64", "f32"):
+            packed = struct.pack(f"<{len(value)}{'d' if kind.form == 'f64' else 'f'}", *value)
+        else:
+            packed = b"".join(_encode_scalar(item, kind) for item in value)
         body = b"\x0a" + varint(len(packed)) + packed if packed else b""
     return kind.tag + varint(len(body)) + body
 
