@@ -140,7 +140,9 @@ def api_server(tmp_path_factory):
             with log.open("wb") as output:
                 processes.append(
                     subprocess.Popen(
-                        [str(part) for part in command], stdout=output, stderr=output,
+                        [str(part) for part in command],
+                        stdout=output,
+                        stderr=output,
                         preexec_fn=_die_with_parent,
                     )  # fmt: skip
                 )

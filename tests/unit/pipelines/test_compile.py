@@ -1,0 +1,181 @@
+"""Compiled manifests: deterministic, named after their content, fit for a cluster."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kfp import dsl
+
+from components.image import IMAGE
+from pipelines import compile as compiling
+from pipelines.compile import Code, check_image, compile_models, manifests, model_folders
+from pipelines.pod import CONFIG_MAP, SECRET, Images
+from zeroskew.errors import ConfigError, PipelineError
+from zeroskew.model_config import load_model_config
+
+ROOT = Path(__file__).parents[3]
+CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
+MODEL = ROOT / "pipelines/flight_delay"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    out = tmp_path_factory.mktemp("manifests")
+    images = Images("registry.test/zeroskew:1f3a9c2", trainer="registry.test/trainer:1f3a9c2")
+    paths = compile_models([MODEL], out, images, CODE)
+    return {path.stem: list(yaml.safe_load_all(path.read_text())) for path in paths}
+
+
+def executors(documents):
+    return documents[1]["spec"]["pipelineSpec"]["deploymentSpec"]["executors"]
+
+
+def platform(documents, name):
+    platforms = documents[1]["spec"]["platformSpec"]["platforms"]
+    return platforms["kubernetes"]["deploymentSpec"]["executors"][name]
+
+
+def test_each_model_has_its_three_pipelines(compiled):
+    assert set(compiled) == {"training", "materialisation", "batch-prediction"}
+    assert [d["kind"] for d in compiled["training"]] == ["Pipeline", "PipelineVersion"]
+    assert MODEL in model_folders()
+
+
+def test_the_version_is_named_after_commit_and_content(compiled):
+    for name, (pipeline, version) in compiled.items():
+        assert pipeline["metadata"]["name"] == f"flight-delay-{name}"
+        assert version["spec"]["pipelineName"] == f"flight-delay-{name}"
+        assert re.fullmatch(r"1f3a9c2d4e5f-[0-9a-f]{8}", version["spec"]["versionName"])
+        whole = f"flight-delay-{name}-{version['spec']['versionName']}"
+        assert version["metadata"]["name"] == whole
+        assert version["spec"]["tags"]["code"] == CODE.sha
+        assert version["metadata"]["labels"]["zeroskew.dev/model"] == "flight_delay"
+
+
+@pytest.mark.parametrize("seed", ["0", "1234"])
+def test_the_same_code_gives_the_same_bytes(tmp_path, seed):
+    for out in ("a", "b"):
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "pipelines.compile", str(MODEL), "--out", str(tmp_path / out),
+                "--image", "registry.test/zeroskew:1",
+            ],
+            cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed, "ZEROSKEW_CODE_SHA": "f" * 40},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seed = "77"
+    for path in (tmp_path / "a").rglob("*.yaml"):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_training_asks_for_what_model_yaml_says(compiled):
+    resources = load_model_config(MODEL).resources
+    container = executors(compiled["training"])["exec-train"]["container"]
+    assert container["image"] == "registry.test/trainer:1f3a9c2"
+    assert container["resources"]["resourceCpuLimit"] == resources.cpu
+    assert container["resources"]["resourceMemoryLimit"] == resources.memory
+    if resources.gpu:
+        accelerator = container["resources"]["accelerator"]
+        assert accelerator["resourceType"] == resources.gpu_type
+        assert accelerator["resourceCount"] == str(resources.gpu)
+    others = [e["container"] for n, e in executors(compiled["training"]).items() if "train" not in n]
+    assert all("accelerator" not in c["resources"] for c in others)
+    assert {c["image"] for c in others} == {"registry.test/zeroskew:1f3a9c2"}
+
+
+def test_every_step_gets_endpoints_credentials_and_an_unprivileged_user(compiled):
+    for documents in compiled.values():
+        for name in executors(documents):
+            pod = platform(documents, name)
+            config = pod["configMapAsEnv"][0]
+            assert config["configMapNameParameter"]["runtimeValue"]["constant"] == CONFIG_MAP
+            assert {"configMapKey": "ZEROSKEW_REDIS", "envVar": "ZEROSKEW_REDIS"} in config["keyToEnv"]
+            assert pod["secretAsEnv"][0]["secretNameParameter"]["runtimeValue"]["constant"] == SECRET
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert int(pod["activeDeadlineSeconds"]) >= 600
+
+
+def test_nothing_is_installed_at_run_time(compiled):
+    for documents in compiled.values():
+        for executor in executors(documents).values():
+            assert "pip install" not in " ".join(executor["container"]["command"])
+
+
+def test_only_repeatable_steps_are_retried_and_only_pure_ones_cached(compiled):
+    tasks = compiled["training"][1]["spec"]["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "retryPolicy" not in tasks["register"]
+    assert "retryPolicy" not in tasks["gate"]
+    assert tasks["join"]["retryPolicy"]["maxRetryCount"] == 2
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"train", "export"}
+
+
+def test_nothing_is_joined_or_trained_before_its_gate(compiled):
+    tasks = compiled["training"][1]["spec"]["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "gate" in tasks["join"]["dependentTasks"]
+    assert "gate-2" in tasks["train"]["dependentTasks"]
+    findings = tasks["gate-2"]["inputs"]["artifacts"]["findings"]["taskOutputArtifact"]
+    assert findings["producerTask"] == "validate-training-set"
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["zeroskew", "zeroskew:latest", "localhost:5000/zeroskew", "zeroskew@sha256:12", "z:main"],
+)
+def test_an_image_that_may_move_is_refused(image):
+    with pytest.raises(ConfigError, match="another image tomorrow"):
+        check_image(image)
+
+
+@pytest.mark.parametrize("image", ["z:1f3a9c2", "localhost:5000/z:v1", f"z@sha256:{'a' * 64}"])
+def test_an_image_that_cannot_move_is_taken(image):
+    assert check_image(image) == image
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def nothing():
+    pass
+
+
+def pipeline_named(name, description="d"):
+    @dsl.pipeline(name=name, description=description)
+    def pipeline():
+        nothing()
+
+    return pipeline
+
+
+def test_a_name_too_long_for_a_label_is_refused():
+    with pytest.raises(PipelineError, match="64 letters"):
+        manifests(pipeline_named("a" * 64), CODE, model="m")
+    assert manifests(pipeline_named("a" * 63), CODE, model="m")
+
+
+def test_a_spec_too_large_for_etcd_is_refused(monkeypatch):
+    monkeypatch.setattr(compiling, "MAX_BYTES", 2_000)
+    with pytest.raises(PipelineError, match="at most 2,000"):
+        manifests(pipeline_named("a", description="x" * 3_000), CODE, model="m")
+
+
+def test_a_model_outside_the_repository_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="not inside the platform's image"):
+        compile_models([tmp_path], tmp_path / "out", Images(), CODE)
+
+
+def test_changed_files_change_the_tree_hash_and_the_tag(tmp_path):
+    (tmp_path / "zeroskew").mkdir()
+    source = tmp_path / "zeroskew/a.py"
+    source.write_text("x = 1\n")
+    before = compiling._tree_hash(tmp_path)
+    (tmp_path / "zeroskew/notes.txt").write_text("not code")
+    assert compiling._tree_hash(tmp_path) == before
+    source.write_text("x = 2\n")
+    assert compiling._tree_hash(tmp_path) != before
+    assert Code("f" * 40, before).tag == "f" * 12
+    assert Code("f" * 40 + "-dirty", before).tag == f"{'f' * 12}-{before[:8]}"
