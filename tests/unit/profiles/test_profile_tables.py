@@ -128,8 +128,8 @@ def test_verdicts_follow_the_limits():
         return drift(reference.columns["x"], reference.measure({"x": column}).columns["x"])
 
     assert moved(0).verdict == "stable"
-    assert moved(0.4).verdict == "moderate"
-    assert 0.1 < moved(0.4).psi < 0.25
+    assert moved(0.5).verdict == "moderate"
+    assert 0.1 < moved(0.5).psi < 0.25
     assert moved(1).verdict == "significant"
     assert moved(1, rows=MIN_SAMPLES - 1).verdict == "inconclusive"
     assert moved(1, rows=MIN_SAMPLES).verdict == "significant"
