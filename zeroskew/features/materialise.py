@@ -234,13 +234,7 @@ def _one_view(
 
 def _latest(repository: Repository, view: Any, start: datetime, end: datetime) -> pa.Table:
     """Newest row per entity, columns named as the view names them."""
-    from feast import utils
-
-    registry = repository.store.registry
-    entities = [
-        registry.get_entity(name, repository.project, allow_cache=True) for name in view.entities
-    ]
-    keys, features, timestamp, created = utils._get_column_names(view, entities)
+    keys, features, timestamp, created = source_columns(repository, view)
     provider = repository.store._get_provider()
     try:
         job = provider.offline_store.pull_latest_from_table_or_query(
@@ -263,6 +257,19 @@ def _latest(repository: Repository, view: Any, start: datetime, end: datetime) -
         ) from error
     mapping = view.batch_source.field_mapping or {}
     return table.rename_columns([mapping.get(name, name) for name in table.column_names])
+
+
+def source_columns(
+    repository: Repository, view: Any
+) -> tuple[list[str], list[str], str, str | None]:
+    """Keys, features, event time and creation time by the names they have in the view's source."""
+    from feast import utils
+
+    registry = repository.store.registry
+    entities = [
+        registry.get_entity(name, repository.project, allow_cache=True) for name in view.entities
+    ]
+    return utils._get_column_names(view, entities)
 
 
 def _by_feast(repository: Repository, view: Any, start: datetime, end: datetime) -> WriteCount:
