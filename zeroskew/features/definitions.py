@@ -228,9 +228,10 @@ def _clear_volatile(message: Any) -> None:
             message.ClearField(descriptor.name)
         elif descriptor.type == descriptor.TYPE_MESSAGE:
             if descriptor.message_type.GetOptions().map_entry:
-                continue
-            repeated = not hasattr(value, "ListFields")
-            for part in value if repeated else [value]:
+                parts = [part for part in value.values() if hasattr(part, "ListFields")]
+            else:
+                parts = [value] if hasattr(value, "ListFields") else list(value)
+            for part in parts:
                 _clear_volatile(part)
 
 
