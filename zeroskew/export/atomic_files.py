@@ -1,0 +1,91 @@
+"""Files that appear whole or not at all: written beside their place, then renamed into it.
+
+A disk that fills, a killed process or Ctrl-C in the middle of an export leaves what was there
+before. Whatever the system refuses becomes an `ExportError` that names the path.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zeroskew.errors import ExportError
+
+
+def sha256(content: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_file(path: Path, content: bytes) -> str:
+    """Write all of `content` or nothing; returns its SHA-256. Raises `ExportError`."""
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes the file private; a server of another user has to read it.
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    return sha256(content)
+
+
+def read_file(path: Path, *, what: str, mend: str | None = None) -> bytes:
+    """All bytes of a file that the user named. Raises `ExportError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ExportError(f"there is no {what}", where=str(path), mend=mend) from None
+    except OSError as error:
+        raise ExportError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `path` once the block ends without an error.
+
+    What `path` held before is removed only after the new folder stands in its place.
+    """
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The leading dot keeps a server that polls the parent from taking it for a model.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            fresh, old = scratch / "new", scratch / "old"
+            fresh.mkdir()
+            yield fresh
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(fresh, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise ExportError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(path),
+            mend="free some space, or choose another folder" if full else None,
+        ) from None
