@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipelines.flight_delay import sources, transforms
 from pipelines.flight_delay.raw import ORIGIN_ZONE, Raw, read_raw, timetable
 from pipelines.flight_delay.rolling import KNOWN
 from zeroskew.errors import ZeroskewError
+from zeroskew.features.definitions import load_definitions
 from zeroskew.features.join import JoinView, point_in_time_join
 
 CUT = datetime(2013, 9, 1, tzinfo=UTC)
@@ -50,6 +52,16 @@ NOT_INPUTS = (
     "scheduled_weekday",
     "aircraft_last_landed",
 )
+TRANSFORMED = (
+    "scheduled_departure",
+    "scheduled_minute",
+    "scheduled_weekday",
+    "scheduled_block",
+    "distance",
+    "aircraft_last_landed",
+    "aircraft_last_block",
+)
+"""Columns that the functions of transforms.py read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +136,22 @@ def _whole_days(
 
 def join(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """The rows with all features of features.py, joined point in time from `tables`."""
-    # features.py wants the variable that its sources' paths begin with; no path is read here.
-    os.environ.setdefault("ZEROSKEW_DATA", ".zeroskew/data")
-    from feast import FeatureView
-
-    from pipelines.flight_delay import features
-
     views = []
-    for view in vars(features).values():
-        if isinstance(view, FeatureView) and (source := view.batch_source) is not None:
-            views.append(
-                JoinView(
-                    name=view.name,
-                    frame=tables[source.name].lazy(),
-                    keys={key: key for key in view.entities},
-                    features={feature.name: feature.name for feature in view.features},
-                    timestamp=source.timestamp_field,
-                    created_timestamp=source.created_timestamp_column or None,
-                    ttl=view.ttl or None,
-                )
+    for view in _feature_views():
+        source = view.batch_source
+        views.append(
+            JoinView(
+                name=view.name,
+                frame=tables[source.name].lazy(),
+                keys={key: key for key in view.entities},
+                features={feature.name: feature.name for feature in view.features},
+                timestamp=source.timestamp_field,
+                created_timestamp=source.created_timestamp_column or None,
+                ttl=view.ttl or None,
             )
+        )
     joined = point_in_time_join(rows, views)
-    inputs = joined.to_dict(as_series=False)
+    inputs = joined.select(TRANSFORMED).to_dict(as_series=False)
     computed: dict[str, Any] = {}
     for function in (
         transforms.scheduled_time,
@@ -154,6 +160,18 @@ def join(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     ):
         computed |= function(inputs)
     return joined.with_columns(pl.Series(name, values) for name, values in computed.items())
+
+
+def _feature_views() -> list[Any]:
+    # features.py wants the variable that its sources' paths begin with; no path is read here.
+    unset = "ZEROSKEW_DATA" not in os.environ
+    if unset:
+        os.environ["ZEROSKEW_DATA"] = "unused"
+    try:
+        return list(load_definitions(Path(__file__).parent).feature_views.values())
+    finally:
+        if unset:
+            del os.environ["ZEROSKEW_DATA"]
 
 
 def study(

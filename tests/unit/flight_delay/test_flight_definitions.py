@@ -10,6 +10,7 @@ import pytest
 
 import pipelines.flight_delay as folder
 from pipelines.flight_delay import transforms
+from zeroskew.features.definitions import Definitions, load_definitions
 from zeroskew.model_config import load_model_config
 
 FOLDER = Path(str(folder.__file__)).parent
@@ -17,26 +18,20 @@ DTYPES = {"Float64": pl.Float64, "Int64": pl.Int64, "String": pl.String}
 
 
 @pytest.fixture(scope="module")
-def features():
+def features() -> Definitions:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEROSKEW_DATA", "/somewhere")
-        from pipelines.flight_delay import features
-
-        return features
+        return load_definitions(FOLDER)
 
 
 @pytest.fixture(scope="module")
-def views(features) -> list:
-    from feast import FeatureView
-
-    return [value for value in vars(features).values() if isinstance(value, FeatureView)]
+def views(features: Definitions) -> list:
+    return list(features.feature_views.values())
 
 
 @pytest.fixture(scope="module")
-def on_demand(features) -> list:
-    from feast import OnDemandFeatureView
-
-    return [v for v in vars(features).values() if isinstance(v, OnDemandFeatureView)]
+def on_demand(features: Definitions) -> list:
+    return list(features.on_demand.values())
 
 
 def names_of(view) -> list[str]:
@@ -48,9 +43,7 @@ def test_every_view_finds_its_columns(views, tables):
     for view in views:
         source = view.batch_source
         table = tables[source.name]
-        assert source.path == f"/somewhere/flight_delay/{source.name}.parquet" or (
-            source.path.endswith(f"/flight_delay/{source.name}.parquet")
-        )
+        assert source.path == f"/somewhere/flight_delay/{source.name}.parquet"
         assert set(view.entities) | {source.timestamp_field} <= set(table.columns)
         for feature in view.features:
             assert table.schema[feature.name] == DTYPES[str(feature.dtype)], feature.name
@@ -109,7 +102,7 @@ def test_request_time_features_are_the_plain_functions(on_demand):
 def test_request_columns_are_those_of_the_questions(features, tables):
     config = load_model_config(FOLDER)
     rows = tables["entity_rows"]
-    declared = {field.name for field in features.timetable.schema}
+    declared = {field.name for field in features.sources["timetable"].schema}
     assert set(config.entity_rows.request_columns) == declared
     assert declared <= set(rows.columns)
     said = config.entity_rows
@@ -130,7 +123,7 @@ def test_the_model_reads_neither_the_answer_nor_a_moment(features):
     config = load_model_config(FOLDER)
     service = {
         feature.name
-        for projection in features.flight_delay.feature_view_projections
+        for projection in features.services["flight_delay"].feature_view_projections
         for feature in projection.features
     }
     assert not service & {"late", "label_timestamp", "event_timestamp", "arr_delay", "dep_delay"}
