@@ -135,15 +135,17 @@ def _gather(source: pl.DataFrame, view: JoinView, rows: NDArray[np.int64]) -> li
     if len(rows) and rows.min() < 0:
         found = found.set(found < 0, None)
     columns = source.select(pl.col(name).gather(found) for name in view.features)
-    return [
-        _declared(columns.get_column(n).alias(called), view) for n, called in view.features.items()
-    ]
+    result = []
+    for name, called in view.features.items():
+        column = columns.get_column(name).alias(called)
+        wanted = view.types.get(called)
+        result.append(column if wanted is None else conform(column, wanted, view.place))
+    return result
 
 
-def _declared(column: pl.Series, view: JoinView) -> pl.Series:
-    """The column in its declared type. Raises `SchemaError` where that would change a value."""
-    wanted = view.types.get(column.name)
-    if wanted is None or column.dtype == wanted:
+def conform(column: pl.Series, wanted: pl.DataType, where: str) -> pl.Series:
+    """A feature in its declared type. Raises `SchemaError` where that would change a value."""
+    if column.dtype == wanted:
         return column
     if column.dtype == pl.Null or _plain_text(column.dtype) == wanted:
         return column.cast(wanted)
@@ -153,15 +155,13 @@ def _declared(column: pl.Series, view: JoinView) -> pl.Series:
             # NaN is how pandas writes a missing integer.
             column = column.fill_nan(None)
         cast = column.cast(wanted, strict=False)
-        same = cast.null_count() == column.null_count() and (
-            wanted.is_float() or _whole(column) or column.dtype.is_integer()
-        )
-        if same:
+        whole = wanted.is_float() or not column.dtype.is_float() or _whole(column)
+        if whole and cast.null_count() == column.null_count():
             return cast
     raise SchemaError(
         f"feature {column.name!r} is declared {wanted}, but the table holds {column.dtype}"
         + (" with values that do not fit" if numbers else ""),
-        where=view.place,
+        where=where,
         mend="correct the type in the feature view's schema, or the table",
     )
 
