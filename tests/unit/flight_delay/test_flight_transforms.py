@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.flight_delay import transforms
@@ -24,6 +24,7 @@ FUNCTIONS = {
 }
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(list(FUNCTIONS)))
 def test_row_by_row_and_total(data, function):
     """Any input of n rows gives n rows, and each depends on its own row only."""

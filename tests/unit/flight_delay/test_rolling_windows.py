@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.flight_delay.rolling import KNOWN, mean, moments, running_totals, totals_at, within
@@ -53,6 +53,7 @@ def expected(facts, key, other, moment, minutes):
     return {"n": len(inside), "total": sum(inside), "big": sum(v > 100 for v in inside)}
 
 
+@settings(deadline=None)
 @given(FACTS, st.integers(1, 250))
 def test_window_is_what_a_loop_counts(facts, minutes):
     totals = running_totals(frame(facts), KEYS, AMOUNTS)
@@ -67,6 +68,7 @@ def test_window_is_what_a_loop_counts(facts, minutes):
         assert {name: row[name] for name in oracle} == oracle
 
 
+@settings(deadline=None)
 @given(FACTS, st.integers(0, 200))
 def test_later_facts_change_no_earlier_value(facts, cut):
     def values(some):
