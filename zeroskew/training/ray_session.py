@@ -1,0 +1,68 @@
+"""A Ray runtime for as long as it is needed: a given cluster, or one started and ended here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zeroskew.errors import TrainingError
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_MEMORY_MONITOR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@contextmanager
+def ray_session(address: str = "") -> Iterator[None]:
+    """Connect to `address`, or start a Ray runtime and end it with the block.
+
+    Raises `TrainingError` if the cluster does not answer.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    # Ray's sockets lie in its temporary folder, and a socket's path holds 107 characters.
+    folder = None if address else Path(tempfile.mkdtemp(prefix="zs-", dir="/tmp"))
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                configure_logging=True,
+                _temp_dir=str(folder),
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TrainingError(
+            f"Ray does not answer: {first}",
+            where=address or "local Ray",
+            mend="check ZEROSKEW_RAY, or unset it to train on this machine",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
