@@ -122,7 +122,7 @@ def test_training_set_holds_the_features_and_not_the_answer(built, config: Model
     parts = {name: training_set.read(name) for name in ("train", "validation", "test")}
     kept = sum(part.height for part in parts.values())
     purged = rows.height - kept
-    assert 0 <= purged < 500  # in the air at a cut, or diverted
+    assert 0 < purged < 1000  # in the air at one of the cuts, or diverted
     last = parts["train"]["event_timestamp"].max()
     assert last < parts["validation"]["event_timestamp"].min()
     assert parts["train"]["label_timestamp"].max() <= parts["validation"]["event_timestamp"].min()
@@ -133,29 +133,39 @@ def test_training_set_holds_the_features_and_not_the_answer(built, config: Model
     assert 0.1 < label.mean() < 0.4
 
 
-def test_real_rows_pass_the_gates_of_model_yaml(built, repository, config: ModelConfig):
+@pytest.fixture(scope="module")
+def year(tables) -> pl.DataFrame:
+    """Every third question of the year with its features; a third is quicker and as true."""
+    return leak_study.join(tables["entity_rows"].gather_every(3), tables)
+
+
+@pytest.mark.parametrize(
+    ("reference", "later"),
+    [((1, 3), (4, 6)), ((4, 6), (7, 9)), ((7, 9), (10, 12)), ((1, 6), (7, 12)), ((1, 8), (1, 12))],
+    ids=str,
+)
+def test_one_year_of_real_flights_passes_the_gates(
+    year, repository, config: ModelConfig, reference, later
+):
+    """Seasons are no alarm, whichever quarter a champion was trained on."""
+    from zeroskew.profiles import Profile
     from zeroskew.validation import validate
 
-    from zeroskew.profiles import Profile
+    types = repository.feature_types("flight_delay")
 
-    training_set, _ = built
-    names = list(repository.feature_types("flight_delay"))
-    train = training_set.read("train").select(names)
-    later = training_set.read("test").select(names)
-    report = validate(
-        later,
-        repository.feature_types("flight_delay"),
-        config.validation,
-        Profile.learn(train),
-        where="test rows",
-    )
+    def months(first: int, last: int) -> pl.DataFrame:
+        return year.filter(pl.col("event_timestamp").dt.month().is_between(first, last)).select(
+            list(types)
+        )
+
+    learnt = Profile.learn(months(*reference))
+    report = validate(months(*later), types, config.validation, learnt, where=f"months {later}")
     report.raise_if_failed()
 
 
 def test_a_broken_feed_does_not_pass(built, repository, config: ModelConfig):
-    from zeroskew.validation import validate
-
     from zeroskew.errors import ValidationFailed
+    from zeroskew.validation import validate
 
     training_set, _ = built
     types = repository.feature_types("flight_delay")
