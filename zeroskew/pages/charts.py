@@ -101,7 +101,7 @@ def bar_chart(
 ) -> Svg:
     """Vertical bars from zero, one per label; values that are not finite have no bar."""
     return _columns(
-        labels, {y_label or "value": values}, title, description, y_label, width, height
+        labels, [(y_label or "value", values)], title, description, y_label, width, height
     )
 
 
@@ -118,19 +118,16 @@ def paired_histogram(
     height: int = 300,
 ) -> Svg:
     """Two distributions over the same bins, side by side, each scaled to shares of its rows."""
-    shares = {
-        names[0]: _shares(reference),
-        names[1]: _shares(current),
-    }
+    before, after = _shares(reference), _shares(current)
     if not description:
-        moved = [abs(a - b) for a, b in zip(*shares.values(), strict=True)]
+        moved = [abs(a - b) for a, b in zip(before, after, strict=True)]
         if moved:
             widest = max(range(len(moved)), key=moved.__getitem__)
-            before, after = (series[widest] for series in shares.values())
             description = (
-                f"Largest difference in bin {labels[widest]}: {names[0]} {before:.1%}, "
-                f"{names[1]} {after:.1%} of rows"
+                f"Largest difference in bin {labels[widest]}: {names[0]} {before[widest]:.1%}, "
+                f"{names[1]} {after[widest]:.1%} of rows"
             )
+    shares = [(names[0], before), (names[1], after)]
     return _columns(labels, shares, title, description, y_label, width, height, percent=True)
 
 
@@ -142,46 +139,53 @@ def horizontal_bars(
     description: str = "",
     limit: float | None = None,
     limit_label: str = "limit",
+    scale_to: float | None = None,
     tones: Sequence[str] | None = None,
     texts: Sequence[str] | None = None,
-    width: int = 520,
+    width: int = 640,
 ) -> Svg:
     """Bars from zero to the right with their values, for ranking; `limit` is a dashed line.
 
-    `tones` colours each bar (good, warn, bad, muted); `texts` replaces the value at its end.
+    `scale_to` is the value of a full-length bar (default: the largest); longer ones end in a
+    point, so that one giant does not flatten the others. `tones` colours each bar (good, warn,
+    bad, muted); `texts` replaces the values at the right edge.
     """
-    finite = [value if math.isfinite(value) else 0.0 for value in map(float, values)]
+    finite = [max(0.0, value) if math.isfinite(value) else 0.0 for value in map(float, values)]
     texts = list(texts) if texts is not None else [_short(value) for value in values]
-    name_w = min(max((_width(_cut(label, 28)) for label in labels), default=0), 210)
-    left, right = 10 + name_w, 14 + max((_width(text) for text in texts), default=0)
-    top, step = 44 + (16 if limit is not None else 0), 26
-    height = top + step * len(labels) + 12
-    plot_w = width - left - right
-    most = max([*finite, limit or 0.0, 1e-12])
+    most = max(scale_to or max(finite, default=0.0), limit or 0.0) or 1.0
+    left = 10 + min(max((_width(_cut(label, 28)) for label in labels), default=0), 210)
+    gutter = 14 + max((_width(text) for text in texts), default=0)
+    top, step = 34 + (20 if limit is not None else 0), 24
+    height, plot_w = top + step * len(labels) + 12, width - left - gutter
     parts = [_name(title)]
     for i, (label, value, text) in enumerate(zip(labels, finite, texts, strict=True)):
         y = top + i * step
         tone = tones[i] if tones is not None and tones[i] in TONES else "f1"
-        length = max(0.0, value) / most * plot_w
         parts.append(_text(left - 8, y + 16, _cut(label, 28), "end", "value"))
-        parts.append(_rect(left, y + 4, max(length, 1), step - 9, tone))
-        parts.append(_text(left + length + 6, y + 16, text, "start"))
+        length = max(min(value / most, 1.0) * plot_w, 1.0)
+        if value > most * (1 + 1e-9):
+            tip, h = left + length, step - 8
+            parts.append(
+                f'<path class="{tone}" d="M{_n(left)} {_n(y + 4)}H{_n(tip - 8)}L{_n(tip)} '
+                f'{_n(y + 4 + h / 2)}L{_n(tip - 8)} {_n(y + 4 + h)}H{_n(left)}Z"/>'
+            )
+        else:
+            parts.append(_rect(left, y + 4, length, step - 8, tone))
+        parts.append(_text(width - 2, y + 16, text, "end", "value"))
     parts.append(_line(left, top, left, top + step * len(labels), "axis"))
     if limit is not None and labels:
         x = left + limit / most * plot_w
-        parts.append(_line(x, top - 4, x, top + step * len(labels), "limit"))
-        side = "end" if x > width * 0.7 else "start"
-        parts.append(
-            _text(x + (4 if side == "start" else -4), top - 8, f"{limit_label} {_short(limit)}",
-                  side, "limit-text")
-        )  # fmt: skip
+        side = "end" if x > width * 0.6 else "start"
+        told = f"{limit_label} {_short(limit)}"
+        parts.append(_line(x, top - 14, x, top + step * len(labels), "limit"))
+        parts.append(_text(x + (5 if side == "start" else -5), top - 5, told, side, "limit-text"))
     told = ", ".join(f"{a}: {b}" for a, b in zip(labels, texts, strict=True))
     return _svg(parts, width, height, title, description or told)
 
 
 def _columns(
     labels: Sequence[str],
-    series: Mapping[str, Sequence[float]],
+    series: Sequence[tuple[str, Sequence[float]]],
     title: str,
     description: str,
     y_label: str,
@@ -190,21 +194,20 @@ def _columns(
     percent: bool = False,
 ) -> Svg:
     """Grouped vertical bars; labels lean when they do not fit side by side."""
-    finite = {
-        name: [float(v) if math.isfinite(v) else 0.0 for v in values]
-        for name, values in series.items()
-    }
-    every = [value for values in finite.values() for value in values]
+    finite = [
+        (name, [float(v) if math.isfinite(v) else 0.0 for v in values]) for name, values in series
+    ]
+    every = [value for _, values in finite for value in values]
     low, high = min([0.0, *every]), max([0.0, *every])
     if low == high:
         high = low + 1.0
-    ticks = [tick for tick in _ticks(low, high, 4)]
+    ticks = _ticks(low, high, 4, beyond=True)
     high, low = max(high, ticks[-1]), min(low, ticks[0])
     tick_texts = [f"{100 * t:.4g} %" for t in ticks] if percent else _tick_texts(ticks)
     left = 14 + 7 * max(map(len, tick_texts)) + (20 if y_label else 0)
     plot_w = width - left - 12
     slot = plot_w / max(len(labels), 1)
-    shown = [_cut(label, 18) for label in labels]
+    shown = [_cut(label, 22) for label in labels]
     lean = max(map(_width, shown), default=0) > slot - 6
     depth = 0.64 * max(map(_width, shown), default=0) + 16 if lean else 24
     top = 44 + (22 if len(series) > 1 else 0)
@@ -214,20 +217,24 @@ def _columns(
         return top + plot_h - (value - low) / (high - low) * plot_h
 
     parts = [_name(title)]
-    order = list(reversed(range(len(finite)))) if len(finite) > 1 else [0]
     # The second of two series is the one to look at: it gets the accent colour.
-    hues = {name: f"f{_hue(order[i])}" for i, name in enumerate(finite)}
+    hues = ["f1"] if len(finite) == 1 else ["f2", "f1"]
     if len(finite) > 1:
-        parts.append(_legend(list(hues.items()), 36))
+        names = [name for name, _ in finite]
+        parts.append(_legend(list(zip(names, hues, strict=True)), 36))
     for tick, text in zip(ticks, tick_texts, strict=True):
         parts.append(_line(left, py(tick), left + plot_w, py(tick), "grid"))
         parts.append(_text(left - 8, py(tick) + 4, text, "end"))
-    bar = slot * 0.76 / max(len(finite), 1)
-    for j, (name, values) in enumerate(finite.items()):
+    bar = min(slot * 0.76, 90.0) / max(len(finite), 1)
+    margin = (slot - bar * len(finite)) / 2
+    for j, (_, values) in enumerate(finite):
         for i, value in enumerate(values):
-            x = left + slot * (i + 0.12) + bar * j
+            x = left + slot * i + margin + bar * j
             y, base = py(max(value, 0.0)), py(min(value, 0.0))
-            parts.append(_rect(x, y, max(bar - 1, 0.5), base - y, hues[name]))
+            parts.append(_rect(x, y, max(bar - 1, 0.5), base - y, hues[j]))
+            if len(finite) == 1 and _width(_short(value)) < slot:
+                above = y - 5 if value >= 0 else base + 14
+                parts.append(_text(x + bar / 2, above, _short(value), "middle", "value"))
     parts.append(_line(left, py(0), left + plot_w, py(0), "axis"))
     every_nth = max(1, math.ceil(14 / slot)) if labels else 1
     for i, text in enumerate(shown):
@@ -246,7 +253,7 @@ def _columns(
     if not description:
         description = "; ".join(
             f"{name}: " + ", ".join(f"{a} {_short(b)}" for a, b in zip(labels, v, strict=True))
-            for name, v in finite.items()
+            for name, v in finite
         )
     return _svg(parts, width, height, title, description)
 
@@ -337,15 +344,16 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from below `low` … those within, and the ends where they are round."""
+def _ticks(low: float, high: float, about: int = 5, beyond: bool = False) -> list[float]:
+    """Round numbers within `low` and `high`; `beyond` adds those just outside."""
     raw = (high - low) / about
     if not math.isfinite(raw) or raw <= 0:
         return [low]
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(m * scale for m in (1, 2, 2.5, 5, 10) if m * scale >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if beyond:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [k * step for k in range(first, last + 1)] or [low]
 
 

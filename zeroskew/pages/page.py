@@ -113,7 +113,7 @@ class Page:
         return self._add(
             "table",
             columns=list(zip(columns, align, strict=True)),
-            rows=[list(zip(map(_cell, row), align, strict=True)) for row in body],
+            rows=[list(zip(map(_cell, row), align, strict=True)) for row in _even(body)],
             caption=caption,
         )
 
@@ -159,6 +159,22 @@ class Page:
     def _add(self, kind: str, **content: Any) -> Page:
         self._blocks.append({"kind": kind, **content})
         return self
+
+
+def _even(rows: list[list[Any]]) -> list[list[Any]]:
+    """Rows with the fractions of each column at the same number of decimals."""
+    columns = list(zip(*rows, strict=True))
+    for i, cells in enumerate(columns):
+        if _alignment(cells) == "l":
+            continue
+        texts = [number_text(cell) for cell in cells]
+        places = [len(text.partition(".")[2]) for text in texts if "e" not in text]
+        if max(places, default=0) and max(places) <= 6 and len(places) == len(texts):
+            for row, cell, text in zip(rows, cells, texts, strict=True):
+                if cell is not None and math.isfinite(float(cell)):
+                    text = f"{float(cell):,.{max(places)}f}".replace("-", "−")
+                row[i] = text
+    return rows
 
 
 def _cell(value: Any) -> Markup:

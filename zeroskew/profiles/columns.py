@@ -154,12 +154,10 @@ def _from_polars(series: Any, name: str) -> tuple[int, int, Any]:
     if kind == "Null":
         return length, nulls, []
     if kind.startswith(("String", "Categorical", "Enum")):
-        counted = series.drop_nulls().value_counts()
-        return (
-            length,
-            nulls,
-            dict(zip(*(counted[c].to_list() for c in counted.columns), strict=True)),
-        )
+        # A column may itself be called "count", which is what Polars would call the counts.
+        counted = series.drop_nulls().alias("text").value_counts(name="rows")
+        texts, counts = counted["text"].to_list(), counted["rows"].to_list()
+        return length, nulls, dict(zip(texts, counts, strict=True))
     clean = series.drop_nulls() if nulls else series
     if series.dtype.is_numeric() or kind == "Boolean" or kind.startswith(("Date", "Duration")):
         array = np.asarray(clean.to_numpy())

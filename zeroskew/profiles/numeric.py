@@ -180,15 +180,23 @@ def _maybe(value: Any) -> float | None:
 
 def short_numbers(numbers: tuple[float, ...]) -> list[str]:
     """Texts with as few digits as keep neighbours apart (at least three)."""
-    for digits in range(3, 17):
-        texts = [f"{number:.{digits}g}" for number in numbers]
-        if len(set(texts)) == len(set(numbers)):
+    largest = max(map(abs, numbers), default=0.0)
+    # What is left of a subtraction, such as 2.7e-15 between −2 and 3, reads as zero.
+    rounded = tuple(0.0 if abs(number) < 1e-12 * largest else number for number in numbers)
+    texts: list[str] = []
+    for digits in range(3, 18):
+        texts = [f"{number:.{digits}g}" for number in rounded]
+        if len(set(texts)) == len(set(rounded)):
             break
-    return [text if "e" in text else f"{float(text):,.{_decimals(text)}f}" for text in texts]
+    return [_grouped(text).replace("-", "−") for text in texts]
 
 
-def _decimals(text: str) -> int:
-    return len(text.partition(".")[2])
+def _grouped(text: str) -> str:
+    number = float(text)
+    if "e" in text and not 1e3 <= abs(number) < 1e7:
+        return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    places = 0 if "e" in text else len(text.partition(".")[2])
+    return f"{number:,.{places}f}"
 
 
 def _range(low: float, high: float) -> tuple[float, float]:

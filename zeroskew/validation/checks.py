@@ -224,7 +224,7 @@ class _Batch:
         if self.found == "moment" or not values or self.gate.min is not None:
             return
         if self.gate.max is None and outside / values > self.gates.max_out_of_range:
-            share = f"{outside / values:.2%}"
+            share = _percent(outside / values)
             self._add("outside the reference", "", share, Outcome.NOTED, "no min and max are set")
 
     def _unseen_by(self, expected: CategoricalProfile) -> None:

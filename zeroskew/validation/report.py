@@ -237,10 +237,12 @@ class ValidationReport:
                 [printable(c.name) for c in shown],
                 [c.drift.psi for c in shown if c.drift],
                 title="PSI by column" if len(shown) == len(compared) else "PSI, largest first",
+                texts=[f"{c.drift.psi:.3f}" for c in shown if c.drift],
                 limit=SIGNIFICANT,
+                scale_to=4 * SIGNIFICANT,
                 limit_label="significant above",
                 tones=[VERDICT_TONES[c.drift.verdict] for c in shown if c.drift],
-                width=640,
+                width=700,
             )
         )
         moved = [c for c in compared if c.drift and c.drift.psi >= MODERATE][:MOST_CHARTS]
