@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -78,9 +78,7 @@ def manifests(
     spec = json_format.MessageToDict(pipeline.pipeline_spec)
     platform = json_format.MessageToDict(pipeline.platform_spec)
     name = pipeline.pipeline_spec.pipeline_info.name
-    content = hashlib.sha256(
-        json.dumps([spec, platform], sort_keys=True).encode()
-    ).hexdigest()
+    content = hashlib.sha256(json.dumps([spec, platform], sort_keys=True).encode()).hexdigest()
     dirty = "-dirty" if code.sha.endswith("-dirty") else ""
     version = f"{code.sha.partition('-')[0][:12]}{dirty}-{content[:8]}"
     labels = {
@@ -252,18 +250,23 @@ def _write(path: Path, text: str) -> None:
 
 
 def main(
-    models: list[Path] = typer.Argument(None, help="Folders; default: all below pipelines/."),
-    out: Path = typer.Option(Path("build/manifests"), help="Folder to write into."),
-    image: str = typer.Option(
-        "",
-        envvar="ZEROSKEW_IMAGE",
-        help="Platform image. Default: zeroskew-platform, tagged with the code's commit.",
-    ),
-    trainer_image: str = typer.Option(
-        "", envvar="ZEROSKEW_TRAINER_IMAGE", help="Image of the training step, with CUDA."
-    ),
-    namespace: str = typer.Option("", help="Namespace to write into the manifests."),
-    code_url: str = typer.Option("", help="Where the code can be read (codeSourceURL)."),
+    models: Annotated[list[Path] | None, typer.Argument(help="Folders; else all.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("build/manifests"),
+    image: Annotated[
+        str,
+        typer.Option(
+            envvar="ZEROSKEW_IMAGE",
+            help="Platform image. Default: zeroskew-platform, tagged with the code's commit.",
+        ),
+    ] = "",
+    trainer_image: Annotated[
+        str,
+        typer.Option(
+            envvar="ZEROSKEW_TRAINER_IMAGE", help="Image of the training step, with CUDA."
+        ),
+    ] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace to write into the manifests.")] = "",
+    code_url: Annotated[str, typer.Option(help="Where the code can be read.")] = "",
 ) -> None:
     """Write the manifests of every model's pipelines, for `kubectl apply -f`.
 

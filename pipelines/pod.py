@@ -1,7 +1,7 @@
 """What the pod of a step gets: image, resources, identity, endpoints, patience.
 
-All of it is decided when a pipeline is compiled. `kfp.local` ignores it, but for retries (see
-`pipelines.run`, which takes them out: they mend a cluster's weather, and there is none on a laptop).
+All of it is decided when a pipeline is compiled. `kfp.local` ignores it, but for retries, which
+`pipelines.run` takes out: they mend a cluster's weather, and there is none on a laptop.
 """
 
 from __future__ import annotations

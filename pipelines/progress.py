@@ -54,6 +54,4 @@ class StepLines:
             self._progress.update(task, completed=1, detail="")
         elif event.kind == "failed":
             self._progress.stop_task(task)
-            self._progress.update(
-                task, description=f"[red]✗ {event.step}", detail="[red]failed"
-            )
+            self._progress.update(task, description=f"[red]✗ {event.step}", detail="[red]failed")

@@ -134,7 +134,7 @@ def _endpoints() -> Endpoints:
 
 
 def _without_retries(pipeline: GraphComponent) -> str:
-    """The pipeline as YAML. A retry after half a minute mends a network, not a file on this disk."""
+    """The pipeline as YAML. A retry half a minute later mends a network, not a file on a disk."""
     spec = json_format.MessageToDict(pipeline.pipeline_spec)
     for task in spec["root"]["dag"]["tasks"].values():
         task.pop("retryPolicy", None)
@@ -231,91 +231,8 @@ def _outputs(folder: Path, seconds: Mapping[str, float]) -> dict[str, StepRun]:
     return steps
 
 
-def _app() -> Any:
-    import typer
-    from rich.console import Console
-
-    from pipelines.batch_prediction import batch_prediction_pipeline
-    from pipelines.materialisation import materialisation_pipeline
-    from pipelines.progress import StepLines
-    from pipelines.training import training_pipeline
-    from zeroskew.steps.model_folder import parse_moment, parse_range
-
-    app = typer.Typer(
-        help="Run a model's pipeline on this machine.",
-        pretty_exceptions_enable=False,
-        add_completion=False,
-        no_args_is_help=True,
-    )
-    console = Console(highlight=False)
-    folder = typer.Argument(help="The model's folder, such as pipelines/flight_delay.")
-
-    def go(pipeline: GraphComponent, arguments: Mapping[str, Any]) -> LocalRun:
-        console.print(f"[bold]{pipeline.pipeline_spec.pipeline_info.name}[/]")
-        with StepLines(console) as lines:
-            done = run_locally(pipeline, arguments, on_event=lines)
-        console.print(f"done in {done.seconds:.0f} s; artifacts and log in {done.folder}")
-        return done
-
-    @app.command()
-    def training(
-        model: Path = folder,
-        start: str = typer.Option(help="First moment: 2013-01-01, or now-90d."),
-        end: str = typer.Option(help="End, excluded: 2013-07-01, or now."),
-    ) -> None:
-        """Train, evaluate and register a version.
-
-        Example: python -m pipelines.run training pipelines/flight_delay --start 2013-01-01 --end 2013-07-01
-        """
-        parse_range(start, end)
-        pipeline = training_pipeline(model.absolute())
-        version = go(pipeline, {"start_time": start, "end_time": end}).steps["register"]
-        console.print(
-            f"{model.name} version {version.parameters['version']}: {version.parameters['verdict']}"
-        )
-
-    @app.command()
-    def materialisation(
-        model: Path = folder,
-        end: str = typer.Option("now", help="Values known up to this moment."),
-        start: str = typer.Option("", help="First moment; default: where the last run stopped."),
-        view: list[str] = typer.Option([], help="A feature view; default: all of them."),
-    ) -> None:
-        """Write the newest feature values to the online store.
-
-        Example: python -m pipelines.run materialisation pipelines/flight_delay --end 2013-07-01
-        """
-        for text, name in ((end, "--end"), (start, "--start")):
-            if text:
-                parse_moment(text, field=name)
-        pipeline = materialisation_pipeline(model.absolute())
-        go(pipeline, {"start_time": start, "end_time": end, "views": view})
-
-    @app.command()
-    def batch_prediction(
-        model: Path = folder,
-        entity_rows: str = typer.Option(help="Parquet of entity rows; relative to the data."),
-        version: str = typer.Option("champion", help="An alias or number of the registry."),
-        output: Path = typer.Option(help="Parquet file for the predictions."),
-    ) -> None:
-        """Score a Parquet of entity rows, point-in-time correct.
-
-        Example: python -m pipelines.run batch-prediction pipelines/flight_delay --entity-rows july.parquet --output scores.parquet
-        """
-        go(
-            batch_prediction_pipeline(model.absolute()),
-            {
-                "entity_rows": entity_rows,
-                "version": version,
-                "output": str(output.absolute()),
-            },
-        )
-        console.print(f"predictions in {output}")
-
-    return app
-
-
 if __name__ == "__main__":
+    from pipelines.run_commands import app
     from pipelines.shell import run
 
-    run(_app())
+    run(app)

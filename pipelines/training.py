@@ -45,9 +45,7 @@ def training_pipeline(model: str | Path, images: Images | None = None) -> GraphC
     name = f"{config.name.replace('_', '-')}-training"
 
     @dsl.pipeline(name=name, description=f"Trains and registers {config.name}.")
-    def pipeline(
-        start_time: str, end_time: str, model: str = Path(model).as_posix()
-    ) -> Outcome:
+    def pipeline(start_time: str, end_time: str, model: str = Path(model).as_posix()) -> Outcome:
         rows = place(
             ingest(model=model, start_time=start_time, end_time=end_time), images, memory="4Gi"
         )

@@ -96,4 +96,5 @@ def test_the_server_would_have_refused_a_wrong_name(cluster, namespace, tmp_path
     refused = cluster.kubectl(
         "create", "-n", namespace, "-f", "-", input=yaml.safe_dump_all(documents), check=False
     )
-    assert refused.returncode and "versionName" in refused.stderr
+    assert refused.returncode
+    assert "versionName" in refused.stderr

@@ -17,9 +17,9 @@ from zeroskew.steps.step import step
 def require_passed(findings: str | Path) -> None:
     """Raise `ValidationFailed`, with its table, if the findings of a validation say so.
 
-    `findings` is the JSON file that a validation step wrote: `what`, `where`, `mend` of the error,
-    all None if everything passed.
+    `findings` is the JSON file that a validation step wrote; its `error` holds `what`, `where` and
+    `mend`, or is None if everything passed.
     """
-    said = read_json(findings)
-    if said["what"] is not None:
-        raise ValidationFailed(said["what"], where=said["where"], mend=said["mend"])
+    error = read_json(findings)["error"]
+    if error is not None:
+        raise ValidationFailed(error["what"], where=error["where"], mend=error["mend"])

@@ -1,4 +1,4 @@
-"""Step `ingest`: the labelled questions of a range of time, taken out of the model's entity rows."""
+"""Step `ingest`: the labelled questions of a range of time, out of the model's entity rows."""
 
 from __future__ import annotations
 

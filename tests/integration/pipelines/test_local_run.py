@@ -119,7 +119,8 @@ def test_interrupted_or_killed_it_leaves_no_process(tmp_path, number, status):
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             try:
-                module.run_locally(module.pipeline, {{"mood": "slow", "mark": "{mark}"}}, {str(tmp_path)!r})
+                arguments = {{"mood": "slow", "mark": "{mark}"}}
+                module.run_locally(module.pipeline, arguments, {str(tmp_path)!r})
             except KeyboardInterrupt:
                 sys.exit(130)
             """

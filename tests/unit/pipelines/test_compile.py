@@ -84,7 +84,9 @@ def test_training_asks_for_what_model_yaml_says(compiled):
         accelerator = container["resources"]["accelerator"]
         assert accelerator["resourceType"] == resources.gpu_type
         assert accelerator["resourceCount"] == str(resources.gpu)
-    others = [e["container"] for n, e in executors(compiled["training"]).items() if "train" not in n]
+    others = [
+        e["container"] for n, e in executors(compiled["training"]).items() if "train" not in n
+    ]
     assert all("accelerator" not in c["resources"] for c in others)
     assert {c["image"] for c in others} == {"registry.test/zeroskew:1f3a9c2"}
 
@@ -95,8 +97,12 @@ def test_every_step_gets_endpoints_credentials_and_an_unprivileged_user(compiled
             pod = platform(documents, name)
             config = pod["configMapAsEnv"][0]
             assert config["configMapNameParameter"]["runtimeValue"]["constant"] == CONFIG_MAP
-            assert {"configMapKey": "ZEROSKEW_REDIS", "envVar": "ZEROSKEW_REDIS"} in config["keyToEnv"]
-            assert pod["secretAsEnv"][0]["secretNameParameter"]["runtimeValue"]["constant"] == SECRET
+            assert {"configMapKey": "ZEROSKEW_REDIS", "envVar": "ZEROSKEW_REDIS"} in config[
+                "keyToEnv"
+            ]
+            assert (
+                pod["secretAsEnv"][0]["secretNameParameter"]["runtimeValue"]["constant"] == SECRET
+            )
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert int(pod["activeDeadlineSeconds"]) >= 600
 
