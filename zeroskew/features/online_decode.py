@@ -41,6 +41,19 @@ DTYPES: dict[str, Any] = {
 }
 
 
+class BlockSpec:
+    """What is known of a block before any reply: the features of one kind in one group."""
+
+    __slots__ = ("end", "kind", "names", "start", "view_list", "views")
+
+    def __init__(self, kind: str, features: Sequence[PlanFeature], start: int) -> None:
+        self.kind = kind
+        self.names = [feature.name for feature in features]
+        self.view_list = [feature.view for feature in features]
+        self.views = np.array(self.view_list, np.intp)
+        self.start, self.end = start, start + len(features)
+
+
 class Block:
     """All features of one kind in one group.
 
@@ -48,91 +61,77 @@ class Block:
     without one a list of lists. `present` is bool of the same shape, None if everything is there.
     """
 
-    __slots__ = ("_features", "kind", "matrix", "present")
+    __slots__ = ("matrix", "present", "spec")
 
-    def __init__(
-        self,
-        kind: str,
-        features: Sequence[PlanFeature],
-        matrix: Any,
-        present: NDArray[np.bool_] | None,
-    ) -> None:
-        self.kind, self._features, self.matrix, self.present = kind, features, matrix, present
-
-    @property
-    def names(self) -> list[str]:
-        return [feature.name for feature in self._features]
+    def __init__(self, spec: BlockSpec, matrix: Any, present: NDArray[np.bool_] | None) -> None:
+        self.spec, self.matrix, self.present = spec, matrix, present
 
     def columns(self, inverse: NDArray[np.intp] | None) -> Iterator[Any]:
         """One column per feature, spread over the rows that asked for each entity."""
-        if self.kind not in DTYPES:
+        if self.spec.kind not in DTYPES:
             for column in self.matrix:
                 yield column if inverse is None else [column[i] for i in inverse.tolist()]
             return
         matrix = self.matrix if inverse is None else self.matrix[:, inverse]
-        if self.kind == "timestamp":
+        if self.spec.kind == "timestamp":
             matrix = matrix.view("datetime64[s]")
         yield from matrix
 
-    def status(
-        self, stale: list[NDArray[np.bool_] | None], inverse: NDArray[np.intp] | None
-    ) -> dict[str, NDArray[np.uint8]]:
-        """1 where missing, 2 where the view is stale, else 0."""
-        size = len(self.matrix[0]) if len(self.matrix) else 0
-        shape = (len(self._features), size)
-        codes = np.zeros(shape, np.uint8)
-        for position, feature in enumerate(self._features):
-            old = stale[feature.view]
-            if old is not None:
-                codes[position, old] = 2
-        if self.present is not None:
-            codes[~self.present] = 1
-        if inverse is not None:
-            codes = codes[:, inverse]
-        return dict(zip(self.names, codes, strict=True))
-
     def python(
-        self, stale: list[NDArray[np.bool_] | None] | None, inverse: NDArray[np.intp] | None
-    ) -> dict[str, list[Any]]:
+        self, stale: NDArray[np.uint8] | None, inverse: NDArray[np.intp] | None
+    ) -> Iterator[tuple[str, list[Any]]]:
         """Python values, `None` where missing (and, with `stale`, where the view is stale)."""
-        numeric = self.kind in DTYPES
+        numeric = self.spec.kind in DTYPES
         listed = self.matrix.tolist() if numeric else [list(column) for column in self.matrix]
-        if self.kind == "timestamp":
-            listed = [[_moment(s) for s in column] for column in listed]
+        if self.spec.kind == "timestamp":
+            listed = [[moment(s) for s in column] for column in listed]
         if numeric and self.present is not None:
-            for f, e in zip(*np.nonzero(~self.present), strict=True):
+            for f, e in np.argwhere(~self.present).tolist():
                 listed[f][e] = None
         if stale is not None:
-            for position, feature in enumerate(self._features):
-                old = stale[feature.view]
-                if old is not None:
-                    for e in np.flatnonzero(old):
-                        listed[position][e] = None
+            for f, e in np.argwhere(stale[self.spec.views]).tolist():
+                listed[f][e] = None
         if inverse is not None:
             order = inverse.tolist()
             listed = [[column[i] for i in order] for column in listed]
-        return dict(zip(self.names, listed, strict=True))
+        return zip(self.spec.names, listed, strict=True)
 
 
-def _moment(seconds: int) -> datetime | None:
+def many_status(
+    blocks: Sequence[Block], stale: NDArray[np.uint8] | None, size: int
+) -> NDArray[np.uint8]:
+    """1 where missing, 2 where the view is stale, else 0: uint8 `[features, entities]`.
+
+    `stale` holds 2 or 0, `[views, entities]`; `size` is the number of entities.
+    """
+    codes = np.zeros((sum(len(block.spec.names) for block in blocks), size), np.uint8)
+    for block in blocks:
+        part = codes[block.spec.start : block.spec.end]
+        if stale is not None:
+            part[:] = stale[block.spec.views]
+        if block.present is not None:
+            part[~block.present] = 1
+    return codes
+
+
+def moment(seconds: int) -> datetime | None:
+    """UTC seconds as an aware datetime; `None` where Python has none."""
     try:
         return _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         return None
 
 
-def decode_block(
-    kind: str, features: Sequence[PlanFeature], rows: Rows, start: int, end: int
-) -> Block:
-    """Decode `row[start:end]` of every row, all of `kind`.
+def decode_block(spec: BlockSpec, rows: Rows) -> Block:
+    """Decode the block's cells of every row.
 
     Raises `ValueError` that names the feature whose cell is something else.
     """
-    decoder = _DECODERS.get(kind)
-    decoded = decoder(kind, rows, start, end) if decoder else None
+    decoder = _DECODERS.get(spec.kind)
+    decoded = decoder(spec.kind, rows, spec.start, spec.end) if decoder else None
     if decoded is None:
-        decoded = _one_by_one(kind, features, rows, start, end)
-    return Block(kind, features, *decoded)
+        decoded = _one_by_one(spec, rows)
+    return Block(spec, *decoded)
 
 
 Decoded = tuple[Any, NDArray[np.bool_] | None]
@@ -282,22 +281,16 @@ _DECODERS: dict[str, Callable[[str, Rows, int, int], Decoded | None]] = {
 """Fast paths; each returns None for cells it does not know."""
 
 
-def _one_by_one(
-    kind: str, features: Sequence[PlanFeature], rows: Rows, start: int, end: int
-) -> Decoded:
+def _one_by_one(spec: BlockSpec, rows: Rows) -> Decoded:
+    kind, count = spec.kind, len(spec.names)
     dtype = DTYPES.get(kind)
-    present = np.zeros((end - start, len(rows)), np.bool_)
+    present = np.zeros((count, len(rows)), np.bool_)
     columns: list[list[Any]] = []
-    for position, feature in enumerate(features):
+    for position, name in enumerate(spec.names):
         column: list[Any] = []
         for entity, row in enumerate(rows):
-            try:
-                found, value = decode_value(row[start + position])
-            except ValueError as error:
-                raise ValueError(f"feature {feature.name}: {error}") from None
-            if found is not None and found.name != kind:
-                value = _widened(value, found.name, kind, feature.name)
-            present[position, entity] = found is not None
+            value = checked_value(row[spec.start + position], kind, name)
+            present[position, entity] = value is not None
             column.append(value)
         columns.append(column)
     everywhere = None if present.all() else present
@@ -305,7 +298,21 @@ def _one_by_one(
         return columns, everywhere
     empty = {"timestamp": NULL_TIMESTAMP, "float64": np.nan, "float32": np.nan}.get(kind, 0)
     filled = [[empty if value is None else value for value in column] for column in columns]
-    return np.array(filled, dtype).reshape(end - start, len(rows)), everywhere
+    return np.array(filled, dtype).reshape(count, len(rows)), everywhere
+
+
+def checked_value(cell: bytes | None, kind: str, name: str) -> Any:
+    """The value of one cell as `kind`; `None` for a null.
+
+    Raises `ValueError` that names the feature, if the cell is broken or of a kind that would lose.
+    """
+    try:
+        found, value = decode_value(cell)
+    except ValueError as error:
+        raise ValueError(f"feature {name}: {error}") from None
+    if found is not None and found.name != kind:
+        return _widened(value, found.name, kind, name)
+    return value
 
 
 def _widened(value: Any, found: str, wanted: str, name: str) -> Any:
@@ -315,16 +322,16 @@ def _widened(value: Any, found: str, wanted: str, name: str) -> Any:
         with np.errstate(over="ignore"):
             try:
                 wide = np.dtype(DTYPES[wanted]).type(value)
-                same = bool(wide == value) and (found != "float64" or wanted != "float32")
+                same = wide.item() == value and (found != "float64" or wanted != "float32")
             except (OverflowError, ValueError):
                 same = False
     if not same:
         raise ValueError(f"feature {name} is {wanted}, the stored value {value!r} is {found}")
-    return value
+    return DTYPES[wanted](value).item()
 
 
-def decode_event_times(rows: Rows, views: int) -> list[NDArray[np.int64]]:
-    """Per view an int64 `[entities]` of microseconds; `NO_TIME` where there is no cell.
+def decode_event_times(rows: Rows, views: int) -> NDArray[np.int64]:
+    """Microseconds, int64 `[views, entities]`; `NO_TIME` where there is no cell.
 
     Raises `ValueError` on a cell that is no Timestamp.
     """
@@ -335,7 +342,7 @@ def decode_event_times(rows: Rows, views: int) -> list[NDArray[np.int64]]:
         )
     else:
         times = _many_times(cells)
-    return list(np.ascontiguousarray(times.reshape(len(rows), views).T))
+    return np.ascontiguousarray(times.reshape(len(rows), views).T)
 
 
 def _many_times(cells: list[bytes | None]) -> NDArray[np.int64]:

@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
 from zeroskew.errors import ConfigError, FeatureStoreError, SchemaError
-from zeroskew.features.online_decode import NO_TIME, Block, decode_block, decode_event_times
+from zeroskew.features.online_decode import (
+    NO_TIME,
+    Block,
+    BlockSpec,
+    decode_block,
+    decode_event_times,
+    many_status,
+)
+from zeroskew.features.online_decode_few import FEW_ENTITIES, FewBlock, decode_few, few_status
 from zeroskew.features.read_plan import PlanGroup, PlanKey, ReadPlan
 from zeroskew.features.redis_connection import (
     READ_SECONDS,
@@ -66,7 +74,7 @@ class OnlineRows:
         found: dict[str, Any] = {}
         for part in self._parts:
             for block in part.blocks:
-                found.update(zip(block.names, block.columns(part.inverse), strict=True))
+                found.update(zip(block.spec.names, block.columns(part.inverse), strict=True))
         return found
 
     @cached_property
@@ -74,9 +82,7 @@ class OnlineRows:
         """PRESENT, MISSING or STALE of every value, uint8 `[n]`."""
         found: dict[str, NDArray[np.uint8]] = {}
         for part in self._parts:
-            stale = part.stale(self._now)
-            for block in part.blocks:
-                found.update(block.status(stale, part.inverse))
+            found.update(zip(part.names, part.codes(self._now), strict=True))
         return found
 
     @cached_property
@@ -85,16 +91,19 @@ class OnlineRows:
 
         `NO_TIME` where the entity has no values of that view.
         """
-        return {
-            view.name: times if part.inverse is None else times[part.inverse]
-            for part in self._parts
-            for view, times in zip(part.group.views, part.times, strict=True)
-        }
+        found: dict[str, NDArray[np.int64]] = {}
+        for part in self._parts:
+            times = part.times if part.inverse is None else part.times[:, part.inverse]
+            found.update(zip([view.name for view in part.group.views], times, strict=True))
+        return found
 
     @cached_property
     def missing(self) -> dict[str, NDArray[np.bool_]]:
         """True where a model must see no value: the status is not PRESENT."""
-        return {name: status != PRESENT for name, status in self.status.items()}
+        found: dict[str, NDArray[np.bool_]] = {}
+        for part in self._parts:
+            found.update(zip(part.names, part.codes(self._now) != PRESENT, strict=True))
+        return found
 
     def columns(self) -> dict[str, Any]:
         """Columns as the point-in-time join would give them: `values`, with stale ones missing.
@@ -102,19 +111,12 @@ class OnlineRows:
         Floats hold NaN and timestamps NaT where nothing is; integer and boolean columns with gaps
         become lists with `None`, so that a gap never looks like a 0.
         """
-        found: dict[str, Any] = {}
-        for name, column in self.values.items():
-            absent = self.missing[name]
-            if not absent.any():
-                found[name] = column
-            elif isinstance(column, list):
-                found[name] = [None if gone else v for v, gone in zip(column, absent, strict=True)]
-            elif column.dtype.kind in "fM":
-                found[name] = column.copy()
-                found[name][absent] = np.nan if column.dtype.kind == "f" else np.datetime64("NaT")
-            else:
-                listed = column.tolist()
-                found[name] = [None if gone else v for v, gone in zip(listed, absent, strict=True)]
+        found = dict(self.values)
+        for part in self._parts:
+            codes = part.codes(self._now)
+            for at in np.flatnonzero(codes.any(axis=1)).tolist():
+                name, absent = part.names[at], codes[at] != PRESENT
+                found[name] = _blanked(found[name], absent)
         return found
 
     def to_dict(self, *, stale: bool = True) -> dict[str, list[Any]]:
@@ -130,31 +132,52 @@ class OnlineRows:
         return found
 
 
+def _blanked(column: Any, absent: NDArray[np.bool_]) -> Any:
+    if not isinstance(column, list) and column.dtype.kind in "fM":
+        empty = np.nan if column.dtype.kind == "f" else np.datetime64("NaT")
+        return np.where(absent, np.array(empty, column.dtype), column)
+    listed = column if isinstance(column, list) else column.tolist()
+    return [None if gone else v for v, gone in zip(listed, absent.tolist(), strict=True)]
+
+
 class _Part:
     """What came back for one group: blocks over its distinct entities."""
 
     def __init__(
         self,
-        group: PlanGroup,
-        blocks: list[Block],
-        times: list[Any],
+        commands: _GroupCommands,
+        blocks: Sequence[Block | FewBlock],
+        raw_times: list[Any],
         inverse: NDArray[np.intp] | None,
     ) -> None:
-        self.group, self.blocks, self._raw_times, self.inverse = group, blocks, times, inverse
+        self.group, self.names, self._limits = commands.group, commands.names, commands.limits
+        self.blocks, self.inverse, self._raw_times = blocks, inverse, raw_times
+        self._codes: NDArray[np.uint8] | None = None
 
     @cached_property
-    def times(self) -> list[NDArray[np.int64]]:
+    def times(self) -> NDArray[np.int64]:
+        """Event times, microseconds, int64 `[views, entities]`."""
         return decode_event_times(self._raw_times, len(self.group.views))
 
-    def stale(self, now: int) -> list[NDArray[np.bool_] | None]:
-        """Per view: which distinct entities are older than its TTL; None where nothing expires."""
-        if not any(view.ttl_micros for view in self.group.views):
-            return [None] * len(self.group.views)
+    def stale(self, now: int) -> NDArray[np.uint8] | None:
+        """STALE where a distinct entity is older than a view's TTL, uint8 `[views, entities]`.
+
+        None where nothing is.
+        """
+        if self._limits is None:
+            return None
         # Against the subtraction, not the sum: NO_TIME is the smallest integer there is.
-        return [
-            times < now - view.ttl_micros if view.ttl_micros else None
-            for view, times in zip(self.group.views, self.times, strict=True)
-        ]
+        old = self.times < now - self._limits
+        return old * np.uint8(STALE) if old.any() else None
+
+    def codes(self, now: int) -> NDArray[np.uint8]:
+        """Status of every value, uint8 `[features, rows]`."""
+        if self._codes is None:
+            stale, size = self.stale(now), len(self._raw_times)
+            status: Any = few_status if 0 < size <= FEW_ENTITIES else many_status
+            codes = status(self.blocks, stale, size)
+            self._codes = codes if self.inverse is None else codes[:, self.inverse]
+        return self._codes
 
 
 class OnlineReader:
@@ -262,6 +285,8 @@ class OnlineReader:
         return lengths.pop() if lengths else 1
 
 
+_FOREVER = 1 << 62
+"""A TTL in microseconds that no value outlives: 146,000 years."""
 _FIXED = {
     "int64": struct.Struct("<q"),
     "int32": struct.Struct("<i"),
@@ -283,10 +308,12 @@ class _GroupCommands:
         self._blocks = []
         at = 0
         for kind, run in groupby(group.features, key=lambda feature: feature.kind):
-            features = list(run)
-            self._blocks.append((kind, features, at, at + len(features)))
-            at += len(features)
+            self._blocks.append(BlockSpec(kind, list(run), at))
+            at = self._blocks[-1].end
         self._features = at
+        ttls = [[view.ttl_micros or _FOREVER] for view in group.views]
+        self.limits = np.array(ttls, np.int64) if ttls != [[_FOREVER]] * len(ttls) else None
+        self.names = [feature.name for feature in group.features]
 
     def distinct(
         self, columns: Mapping[str, Sequence[Any]], length: int
@@ -343,10 +370,8 @@ class _GroupCommands:
         self, rows: list[list[bytes | None]], inverse: NDArray[np.intp] | None, address: str
     ) -> _Part:
         try:
-            blocks = [
-                decode_block(kind, features, rows, start, end)
-                for kind, features, start, end in self._blocks
-            ]
+            decode: Any = decode_few if 0 < len(rows) <= FEW_ENTITIES else decode_block
+            blocks = [decode(spec, rows) for spec in self._blocks]
         except ValueError as error:
             raise FeatureStoreError(
                 f"the store does not hold what the definitions say: {error}",
@@ -355,7 +380,7 @@ class _GroupCommands:
                 "materialise`",
             ) from None
         at = self._features
-        return _Part(self.group, blocks, [row[at:] for row in rows], inverse)
+        return _Part(self, blocks, [row[at:] for row in rows], inverse)
 
     def _wrong(self, sample: list[Any]) -> SchemaError:
         shown = ", ".join(repr(c[0])[:60] for c in sample if len(c))

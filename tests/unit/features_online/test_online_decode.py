@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from zeroskew.features import redis_layout as layout
 from zeroskew.features.online_decode import (
     NO_TIME,
+    BlockSpec,
     decode_block,
     decode_event_times,
+    many_status,
 )
+from zeroskew.features.online_decode_few import decode_few, few_status
 from zeroskew.features.read_plan import PlanFeature
 
 CELLS = {
@@ -44,19 +47,20 @@ def tables(draw, kind):
     return [[b"before", *[pool[i] for i in row], b"after"] for row in picks.reshape(rows, -1)]
 
 
+@pytest.mark.parametrize("decode", [decode_block, decode_few])
 @pytest.mark.parametrize("kind", sorted(CELLS))
-def test_blocks_are_what_the_cells_say(kind):
+def test_blocks_are_what_the_cells_say(kind, decode):
     @given(tables(kind))
     def check(rows):
         count = len(rows[0]) - 2
         features = [PlanFeature(f"f{i}", b"", kind, 0) for i in range(count)]
-        block = decode_block(kind, features, rows, 1, 1 + count)
+        block = decode(BlockSpec(kind, features, 0), [row[1:] for row in rows])
         expected = [[layout.decode_value(r[1 + f])[1] for r in rows] for f in range(count)]
-        status = block.status([None], None)
-        for name, column, wanted in zip(block.names, block.columns(None), expected, strict=True):
+        status = (few_status if decode is decode_few else many_status)([block], None, len(rows))
+        for codes, column, wanted in zip(status, block.columns(None), expected, strict=True):
             assert len(column) == len(rows)
             there = [v is not None for v in wanted]
-            assert (status[name] == 0).tolist() == there
+            assert (codes == 0).tolist() == there
             found = column.tolist() if isinstance(column, np.ndarray) else list(column)
             if kind == "timestamp":
                 found = column.astype("int64").tolist()
@@ -65,7 +69,7 @@ def test_blocks_are_what_the_cells_say(kind):
                     assert mine == value
                     assert math.copysign(1, mine) == math.copysign(1, value) if value == 0 else True
         inverse = np.arange(len(rows))[::-1].repeat(2)
-        spread = block.python(None, inverse)
+        spread = dict(block.python(None, inverse))
         if kind != "timestamp":
             for f, wanted in enumerate(expected):
                 assert spread[f"f{f}"] == [wanted[i] for i in inverse]
@@ -96,37 +100,43 @@ def test_event_times_are_what_the_cells_say(cells):
         assert times.tolist() == wanted
 
 
-@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize(
+    ("count", "decode"), [(1, decode_few), (1, decode_block), (60, decode_block)]
+)
 @pytest.mark.parametrize(
     ("stored", "value", "wanted"),
     [("int32", 7, "int64"), ("int64", 7, "float64"), ("float32", 0.5, "float64"),
      ("int64", 7, "int32")],
 )  # fmt: skip
-def test_a_narrower_type_of_an_older_definition_is_widened(count, stored, value, wanted):
+def test_a_narrower_type_of_an_older_definition_is_widened(count, decode, stored, value, wanted):
     cell = layout.encode_value(value, layout.KINDS[stored])
     feature = PlanFeature("f", b"", wanted, 0)
-    (column,) = decode_block(wanted, [feature], [[cell]] * count, 0, 1).columns(None)
+    (column,) = decode(BlockSpec(wanted, [feature], 0), [[cell]] * count).columns(None)
     assert column.dtype == np.dtype(wanted)
     assert column.tolist() == [value] * count
 
 
-@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize(
+    ("count", "decode"), [(1, decode_few), (1, decode_block), (60, decode_block)]
+)
 @pytest.mark.parametrize(
     ("stored", "value", "wanted"),
     [("string", "7", "int64"), ("int64", 2**60 + 1, "float64"), ("float64", 0.5, "int64"),
      ("int64", 1, "string"), ("int64", 2**40, "int32"), ("string", "a", "bool"),
      ("float64", 1e300, "float32"), ("int64", 5, "timestamp")],
 )  # fmt: skip
-def test_another_type_is_refused_by_name(count, stored, value, wanted):
+def test_another_type_is_refused_by_name(count, decode, stored, value, wanted):
     cell = layout.encode_value(value, layout.KINDS[stored])
     with pytest.raises(
         ValueError, match=f"feature speed is {wanted}, the stored value .* {stored}"
     ):
-        decode_block(wanted, [PlanFeature("speed", b"", wanted, 0)], [[cell]] * count, 0, 1)
+        decode(BlockSpec(wanted, [PlanFeature("speed", b"", wanted, 0)], 0), [[cell]] * count)
 
 
 @given(st.lists(st.binary(max_size=14), min_size=1, max_size=60), st.sampled_from(sorted(CELLS)))
 def test_broken_cells_are_a_value_error_or_a_value(cells, kind):
     with contextlib.suppress(ValueError):
-        block = decode_block(kind, [PlanFeature("f", b"", kind, 0)], [[c] for c in cells], 0, 1)
+        block = decode_block(
+            BlockSpec(kind, [PlanFeature("f", b"", kind, 0)], 0), [[c] for c in cells]
+        )
         assert {len(column) for column in block.columns(None)} == {len(cells)}
