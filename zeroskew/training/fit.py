@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ def fit(
     `state`: folder for Ray's intermediate files. Raises `TrainingError`.
     """
     import ray
-    from ray.train import RunConfig, ScalingConfig, UserCallback
+    from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from safetensors.torch import load_file
 
@@ -62,14 +64,7 @@ def fit(
             where="training.workers in model.yaml",
         )
     on_cpu = {"CPU": 1}
-
-    class Progress(UserCallback):
-        """Passes epochs on as workers report them."""
-
-        def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:
-            if on_progress and metrics and "epoch" in metrics[0]:
-                on_progress("fit: epochs", int(metrics[0]["epoch"]), config.epochs)
-
+    board = ray.remote(num_cpus=0)(_Board).remote()
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -78,6 +73,7 @@ def fit(
             "statistics": ray.put(statistics),
             "hyperparameters": hyper.to_json(),
             "config": config.model_dump(mode="json"),
+            "board": board,
         },
         scaling_config=ScalingConfig(
             num_workers=config.workers, use_gpu=gpu, resources_per_worker=None if gpu else on_cpu
@@ -85,11 +81,11 @@ def fit(
         run_config=RunConfig(
             name=state.name,
             storage_path=str(state.parent.absolute()),
-            callbacks=[Progress()],
         ),
     )
     try:
-        result = trainer.fit()
+        with _watched(board, config.epochs, on_progress):
+            result = trainer.fit()
     except ZeroskewError:
         raise
     except Exception as error:  # Ray wraps whatever a worker raised
@@ -105,6 +101,44 @@ def fit(
         calibration=tuple(facts["calibration"]),
         validation=facts["validation"],
     )
+
+
+class _Board:
+    """An actor on which the first worker writes the epoch, for whoever waits to read."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def write(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def read(self) -> int:
+        return self.epoch
+
+
+@contextmanager
+def _watched(board: Any, epochs: int, on_progress: OnProgress | None) -> Iterator[None]:
+    """Report epochs while the block runs. Ray's own callbacks run in another process."""
+    import ray
+
+    over = threading.Event()
+
+    def look() -> None:
+        shown = 0
+        while not over.wait(0.5):
+            with suppress(Exception):  # the runtime may end while this asks
+                epoch = ray.get(board.read.remote(), timeout=5)
+                if epoch > shown and on_progress:
+                    shown = epoch
+                    on_progress("fit: epochs", epoch, epochs)
+
+    reader = threading.Thread(target=look, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join(6)
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -136,22 +170,25 @@ def _worker(settings: dict[str, Any]) -> None:
     torch.manual_seed(config.seed + rank)
     best = {"loss": float("inf"), "epoch": 0.0}
     kept: dict[str, Any] = {}
+    dense, index, _ = validation.prepared(network, device)
     shift = float(torch.log(torch.tensor(weight)))
 
     def after_epoch(epoch: int) -> bool:
-        logits = optimise.score_logits(network, validation, device)
+        logits = optimise.score_logits(network, dense, index)
         loss = optimise.log_loss(logits - shift, validation.label)
         if loss < best["loss"]:
             best.update(loss=loss, epoch=float(epoch))
             kept.update({n: v.detach().cpu().clone() for n, v in network.state_dict().items()})
         # Every worker comes to the same verdict, since weights and rows are the same.
         ray_train.report({"epoch": epoch, "loss": loss})
+        if rank == 0:
+            settings["board"].write.remote(epoch)
         return epoch - best["epoch"] < config.patience
 
     shard = rows.shard(rank, world) if world > 1 else rows
     optimise.run_epochs(
         model,
-        shard,
+        shard.prepared(network, device),
         hyper,
         epochs=config.epochs,
         batch_size=min(max(2, config.batch_size // world), len(shard)),
@@ -161,7 +198,7 @@ def _worker(settings: dict[str, Any]) -> None:
         device=device,
     )
     network.load_state_dict(kept)
-    logits = optimise.score_logits(network, validation, device)
+    logits = optimise.score_logits(network, dense, index)
     slope, offset = calibration.fit_calibration(logits, validation.label)
     kept["slope"], kept["offset"] = torch.tensor(slope), torch.tensor(offset)
     calibrated = slope * logits + offset

@@ -46,7 +46,7 @@ class Architecture:
 
 
 class CategoryEmbedding(nn.Module):
-    """Murmur codes int32 `[N]` → vectors `[N, embedding]`.
+    """Murmur codes int32 `[N]` → rows of an embedding table.
 
     Row 0 of the table is the missing value, row 1 every code that training did not know.
     """
@@ -61,12 +61,13 @@ class CategoryEmbedding(nn.Module):
         self.table = nn.Embedding(known + 2, embedding)
         nn.init.normal_(self.table.weight, std=0.1)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def index(self, codes: Tensor) -> Tensor:
+        """Row of the table for every code, int64 `[N]`."""
         column = codes[:, None]
         # A code equals at most one entry of the vocabulary: the sum is its position, or 0.
         index = torch.eq(column, self.codes).to(torch.float32) @ self.position
         present = torch.ne(column, MISSING).to(torch.float32)
-        return self.table((index + present)[:, 0].to(torch.int64))
+        return (index + present)[:, 0].to(torch.int64)
 
 
 class TabularNet(nn.Module):
@@ -104,16 +105,30 @@ class TabularNet(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, 1)
 
-    def logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Uncalibrated log-odds `[N, 1]`; what the loss is taken of."""
+    def prepare(self, numeric: Tensor, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """Imputed and scaled numbers with their missing flags, float32 `[N, 2n]`, and the rows of
+        the embedding tables, int64 `[N, m]`. No weights take part, so training does it once."""
         missing = torch.isnan(numeric)
         filled = torch.where(missing, self.median, numeric)
         scaled = ((filled - self.mean) * self.scale).clamp(-CLIP, CLIP)
-        parts = [scaled, missing.to(torch.float32)] if self.architecture.numeric else []
+        dense = torch.cat([scaled, missing.to(torch.float32)], dim=1)
+        if not self.categories:
+            return dense, categorical.to(torch.int64)
+        indices = [
+            module.index(categorical[:, position])  # type: ignore[operator, union-attr]
+            for position, module in enumerate(self.categories)
+        ]
+        return dense, torch.stack(indices, dim=1)
+
+    def logits(self, dense: Tensor, index: Tensor) -> Tensor:
+        """Uncalibrated log-odds `[N, 1]` of what `prepare` gave; the loss is taken of these."""
+        parts = [dense] if self.architecture.numeric else []
         parts += [
-            embedded(categorical[:, position]) for position, embedded in enumerate(self.categories)
+            module.table(index[:, position])  # type: ignore[operator, union-attr]
+            for position, module in enumerate(self.categories)
         ]
         return self.head(self.body(torch.cat(parts, dim=1)))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(numeric, categorical) * self.slope + self.offset)
+        logits = self.logits(*self.prepare(numeric, categorical))
+        return torch.sigmoid(logits * self.slope + self.offset)

@@ -63,9 +63,19 @@ class Rows:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         return self.numeric, self.categorical, self.label
 
-    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        # Arrays out of Ray's object store are read-only; torch wants to own what it wraps.
-        return tuple(torch.tensor(part, device=device) for part in self.arrays())  # type: ignore
+    def prepared(self, network: TabularNet, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's own preparation of all rows, and the labels, on `device`."""
+        dense, index = [], []
+        with torch.no_grad():
+            for start in range(0, len(self), SCORING_ROWS):
+                part = slice(start, start + SCORING_ROWS)
+                # Arrays out of Ray's object store are read-only; torch wants to own its memory.
+                numeric = torch.tensor(self.numeric[part], device=device)
+                categorical = torch.tensor(self.categorical[part], device=device)
+                one, other = network.prepare(numeric, categorical)
+                dense.append(one)
+                index.append(other)
+        return torch.cat(dense), torch.cat(index), torch.tensor(self.label, device=device)
 
 
 class LogitsOf(nn.Module):
@@ -75,8 +85,8 @@ class LogitsOf(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        return self.network.logits(numeric, categorical)
+    def forward(self, dense: Tensor, index: Tensor) -> Tensor:
+        return self.network.logits(dense, index)
 
 
 def make_network(statistics: Statistics, hyper: Hyperparameters, seed: int) -> TabularNet:
@@ -101,7 +111,7 @@ def make_network(statistics: Statistics, hyper: Hyperparameters, seed: int) -> T
 
 def run_epochs(
     model: nn.Module,
-    rows: Rows,
+    prepared: tuple[Tensor, Tensor, Tensor],
     hyper: Hyperparameters,
     *,
     epochs: int,
@@ -113,26 +123,27 @@ def run_epochs(
 ) -> int:
     """Train `model` (logits) by AdamW with a cosine schedule; the number of epochs run.
 
+    `prepared`: what `Rows.prepared` gave, all of it on `device`.
     `after_epoch(epoch)`, epochs from 1, says whether to go on. Raises `TrainingError` when the
     loss is no number.
     """
-    numeric, categorical, label = rows.tensors(device)
+    dense, index, label = prepared
     loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(positive_weight, device=device))
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay
     )
-    steps = max(1, math.ceil(len(rows) / batch_size))
+    steps = max(1, math.ceil(len(label) / batch_size))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=hyper.learning_rate, total_steps=epochs * steps + 1, pct_start=0.15
     )
     shuffle = torch.Generator().manual_seed(seed)
     for epoch in range(1, epochs + 1):
         model.train()
-        order = torch.randperm(len(rows), generator=shuffle).to(device)
+        order = torch.randperm(len(label), generator=shuffle).to(device)
         total = torch.zeros((), device=device)
         for batch in order.split(batch_size):
             optimiser.zero_grad(set_to_none=True)
-            logits = model(numeric[batch], categorical[batch])[:, 0]
+            logits = model(dense[batch], index[batch])[:, 0]
             loss = loss_of(logits, label[batch])
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -150,17 +161,12 @@ def run_epochs(
     return epochs
 
 
-def score_logits(network: TabularNet, rows: Rows, device: torch.device) -> NDArray[np.float32]:
-    """Uncalibrated logits `[n]`, without dropout."""
+def score_logits(network: TabularNet, dense: Tensor, index: Tensor) -> NDArray[np.float32]:
+    """Uncalibrated logits `[n]` of prepared rows, without dropout."""
     network.eval()
-    found = []
     with torch.no_grad():
-        for start in range(0, len(rows), SCORING_ROWS):
-            part = slice(start, start + SCORING_ROWS)
-            numeric = torch.tensor(rows.numeric[part], device=device)
-            categorical = torch.tensor(rows.categorical[part], device=device)
-            found.append(network.logits(numeric, categorical)[:, 0].cpu().numpy())
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+        parts = zip(dense.split(SCORING_ROWS), index.split(SCORING_ROWS), strict=True)
+        return np.concatenate([network.logits(*part)[:, 0].cpu().numpy() for part in parts])
 
 
 def log_loss(logits: NDArray[np.float32], label: NDArray[np.float32]) -> float:

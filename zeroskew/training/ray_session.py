@@ -16,6 +16,8 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Threads that wait for each other give their core away: the machine may be shared.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_MEMORY_MONITOR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -154,7 +154,7 @@ def _tuner(
         ),
         {"cpu": 1, "gpu": 1 if gpu else 0},
     )
-    candidates = [{"hyperparameters": item.to_json()} for item in sample_space(config)]
+    candidates = [item.to_json() for item in sample_space(config)]
     if tune.Tuner.can_restore(str(state)):
         return tune.Tuner.restore(
             str(state), trainable, resume_unfinished=True, restart_errored=True
@@ -162,9 +162,7 @@ def _tuner(
     state.parent.mkdir(parents=True, exist_ok=True)
     return tune.Tuner(
         trainable,
-        param_space={
-            "hyperparameters": tune.grid_search([c["hyperparameters"] for c in candidates])
-        },
+        param_space={"hyperparameters": tune.grid_search(candidates)},
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
@@ -203,11 +201,12 @@ def _trial(
     hyper = Hyperparameters.from_json(parameters["hyperparameters"])
     network = optimise.make_network(statistics, hyper, config.seed).to(device)
     weight = optimise.positive_weight(train.label, config.class_weight)
+    dense, index, _ = validation.prepared(network, device)
     best = float("inf")
 
     def after_epoch(epoch: int) -> bool:
         nonlocal best
-        logits = optimise.score_logits(network, validation, device)
+        logits = optimise.score_logits(network, dense, index)
         # The logits of weighted classes are shifted; the shift is known and taken back.
         loss = optimise.log_loss(logits - float(torch.log(torch.tensor(weight))), validation.label)
         best = min(best, loss)
@@ -216,7 +215,7 @@ def _trial(
 
     optimise.run_epochs(
         optimise.LogitsOf(network),
-        train,
+        train.prepared(network, device),
         hyper,
         epochs=config.search_epochs,
         batch_size=min(config.batch_size, len(train)),
