@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zeroskew.pages import Badge, Page, Tile, line_chart
+from zeroskew.pages import Badge, Page, Svg, Tile, line_chart
 
 if TYPE_CHECKING:
     from zeroskew.evaluation import Metrics, Verdict
@@ -53,31 +54,11 @@ def evaluation_page(
                 for name, measure in metrics.values.items()
             ],
         )
-    curves = {"this version": _xy(metrics.roc)}
-    calibration = {"this version": _calibration(metrics)}
+    compared = {"this version": metrics}
     if champion is not None:
-        name = f"champion, version {champion_version}"
-        curves[name], calibration[name] = _xy(champion.roc), _calibration(champion)
+        compared[f"champion, version {champion_version}"] = champion
     page.section("Curves")
-    page.figures(
-        [
-            (
-                line_chart(
-                    curves, title="ROC", x_label="False positive rate",
-                    y_label="True positive rate", x_range=(0, 1), y_range=(0, 1), diagonal=True,
-                ),
-                "Share of label 1 that is found, against share of label 0 raised as an alarm.",
-            ),
-            (
-                line_chart(
-                    calibration, title="Calibration", x_label="Mean score",
-                    y_label="Share of label 1", x_range=(0, 1), y_range=(0, 1), diagonal=True,
-                    points=True,
-                ),
-                "On the diagonal, a score is a probability.",
-            ),
-        ]
-    )  # fmt: skip
+    page.figures(curves(compared))
     counts = metrics.confusion
     page.section("Confusion", f"A score from {counts.threshold:g} counts as a positive.")
     page.table(
@@ -106,6 +87,32 @@ def evaluation_page(
     return page.render()
 
 
+def curves(compared: Mapping[str, Metrics]) -> list[tuple[Svg, str]]:
+    """ROC and calibration with a line for each, with their captions."""
+    roc = {name: ([p[0] for p in m.roc], [p[1] for p in m.roc]) for name, m in compared.items()}
+    calibration = {
+        name: ([b.score for b in m.calibration], [b.rate for b in m.calibration])
+        for name, m in compared.items()
+    }
+    return [
+        (
+            line_chart(
+                roc, title="ROC", x_label="False positive rate",
+                y_label="True positive rate", x_range=(0, 1), y_range=(0, 1), diagonal=True,
+            ),
+            "Share of label 1 that is found, against share of label 0 raised as an alarm.",
+        ),
+        (
+            line_chart(
+                calibration, title="Calibration", x_label="Mean score",
+                y_label="Share of label 1", x_range=(0, 1), y_range=(0, 1), diagonal=True,
+                points=True,
+            ),
+            "On the diagonal, a score is a probability.",
+        ),
+    ]  # fmt: skip
+
+
 def _interval(measure: Any) -> str:
     if measure.low is None or measure.high is None:
         return ""
@@ -115,11 +122,3 @@ def _interval(measure: Any) -> str:
 def _value(piece: Any, name: str) -> float | None:
     measure = piece.values.get(name)
     return None if measure is None else measure.value
-
-
-def _xy(roc: Any) -> tuple[list[float], list[float]]:
-    return [point[0] for point in roc], [point[1] for point in roc]
-
-
-def _calibration(metrics: Metrics) -> tuple[list[float], list[float]]:
-    return [b.score for b in metrics.calibration], [b.rate for b in metrics.calibration]

@@ -1,0 +1,96 @@
+"""The demo's result as one HTML page: what was trained, how good it is, what is proven."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.consistency import Consistency
+from pipelines.demo import Round, int8_against_fp32, summary_rows
+from zeroskew.evaluation import Metrics
+from zeroskew.pages import Badge, Page, Tile, horizontal_bars
+from zeroskew.steps.evaluation_page import curves
+
+BADGES = {
+    "first": Badge("first version", "plain"),
+    "wins": Badge("challenger wins", "good"),
+    "loses": Badge("champion stays", "warn"),
+}
+
+
+def write_page(
+    path: Path, rounds: Sequence[Round], consistency: Consistency, seconds: float
+) -> None:
+    """Write the page to `path`. Raises `DataError` if it cannot be written."""
+    last = rounds[-1]
+    page = Page(
+        "Will this flight be late?",
+        "336,776 flights out of New York in 2013, asked at their scheduled departure whether they "
+        "will arrive more than 15 minutes late",
+        badge=BADGES[last.record.verdict],
+    )
+    page.note(last.record.verdict_reason, "good" if last.record.verdict == "wins" else "plain")
+    auc = last.record.metrics["auc"]
+    page.metrics(
+        [
+            Tile("AUC, held out", auc.value, f"{auc.low:.4f} to {auc.high:.4f}" if auc.low else ""),
+            Tile("Rows joined", sum(item.record.data_rows or 0 for item in rounds), "both runs"),
+            Tile(
+                "Served ≠ joined",
+                consistency.mismatches,
+                f"of {consistency.values:,} values of {consistency.rows:,} flights",
+            ),
+            Tile("Seconds in all", round(seconds), "events to registered versions, twice"),
+        ]
+    )
+    page.section("The versions", "Brackets hold the 95 % interval of the bootstrap.")
+    page.table(
+        ["", *(f"version {item.version}" for item in rounds)],
+        [[label, *cells] for label, cells in summary_rows(tuple(rounds))],
+        align="l" + "r" * len(rounds),
+    )
+    _curves(page, rounds)
+    page.section("INT8 against FP32", last.export.precision_reason)
+    page.table(
+        ["version", "INT8 against FP32, on validation rows", "graph"],
+        [
+            [item.version, int8_against_fp32(item.export), item.export.onnx_sha256["model.onnx"]]
+            for item in rounds
+        ],
+    )
+    page.section("Where the seconds went")
+    page.figures((_seconds(item), "") for item in rounds)
+    page.section("Which data, which code, which features")
+    page.table(
+        ["", *(f"version {item.version}" for item in rounds)],
+        [
+            ["training set", *(item.record.data_hash[:16] for item in rounds)],
+            ["feature schema", *(item.record.feature_schema_version[:16] for item in rounds)],
+            ["code", *(item.record.code_sha[:16] for item in rounds)],
+            ["calibration rows", *(item.record.calibration_hash[:16] for item in rounds)],
+        ],
+        align="l" + "r" * len(rounds),
+    )
+    page.save(path)
+
+
+def _curves(page: Page, rounds: Sequence[Round]) -> None:
+    compared = {}
+    for item in rounds:
+        judged = json.loads(item.run.steps["evaluate"].artifacts["evaluation"].read_text())
+        compared[f"version {item.version}"] = Metrics.from_json(judged["metrics"])
+    page.section("Curves", "Each version on the test flights of its own run.")
+    page.figures(curves(compared))
+
+
+def _seconds(item: Round) -> Any:
+    steps = item.run.steps
+    return horizontal_bars(
+        [name.replace("-", " ") for name in steps],
+        [step.seconds for step in steps.values()],
+        title=f"version {item.version}: seconds per step",
+        texts=[f"{step.seconds:.1f} s" for step in steps.values()],
+        width=520,
+    )
