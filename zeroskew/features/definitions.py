@@ -129,11 +129,17 @@ def _forget_neighbours(folder: Path, before: dict[str, ModuleType]) -> None:
             del sys.modules[name]
 
 
-def _import_error(error: Exception, script: Path) -> ConfigError:
-    where = str(script)
+def line_in(folder: Path, error: BaseException) -> str | None:
+    """`file:line` of the innermost frame of an error that lies in the model's folder."""
+    where = None
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).parent == script.parent:
+        if Path(frame.filename).parent == folder:
             where = f"{frame.filename}:{frame.lineno}"
+    return where
+
+
+def _import_error(error: Exception, script: Path) -> ConfigError:
+    where = line_in(script.parent, error) or str(script)
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(missing, str) and missing.isupper():
         return ConfigError(

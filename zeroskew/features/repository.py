@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,10 +212,11 @@ def _open(folder: Path, raw: dict[str, Any], definitions: Definitions) -> Reposi
             where=str(folder / "features.py"),
             mend="write the data first, or declare every column in the view's `schema`",
         ) from None
-    except (FeastError, ValueError, AssertionError, TypeError) as error:
+    except Exception as error:
+        # Feast tries request-time functions on sample values, so anything may come out of here.
         raise ConfigError(
-            f"Feast refuses the definitions: {_first_line(error)}",
-            where=str(folder / "features.py"),
+            f"Feast refuses the definitions: {type(error).__name__}: {_first_line(error)}",
+            where=define.line_in(folder, error) or str(folder / "features.py"),
         ) from error
     return Repository(folder, config.project, config, store, definitions)
 
@@ -239,45 +241,45 @@ def _apply_if_changed(store: FeatureStore, definitions: Definitions) -> None:
         tags={**base.tags, HASH_TAG: wanted},
     )
     objects = [item for item in definitions.objects() if not isinstance(item, Project)]
-    store.apply(
-        objects,  # type: ignore[arg-type]
-        objects_to_delete=list(_gone(store, definitions)),
-        partial=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # "on demand views are experimental"
+        store.apply(objects)  # type: ignore[arg-type]
+    _forget_gone(store, definitions)
     # Last, so that an apply that broke off is done again.
     store.registry.apply_project(project, commit=True)
     store.refresh_registry()
 
 
-def _gone(store: FeatureStore, definitions: Definitions) -> Iterator[Any]:
-    """Objects of the registry that features.py no longer defines."""
+def _forget_gone(store: FeatureStore, definitions: Definitions) -> None:
+    """Delete from the registry what features.py no longer defines.
+
+    Not by `store.apply(objects_to_delete=…)`: that scans the whole online store for their values,
+    and opening a repository must not even connect to it. Those values are never read again.
+    """
     from feast.feature_view import DUMMY_ENTITY_NAME
 
     registry, project = store.registry, store.project
-    names = {item.name for item in definitions.objects()}
-    # Request sources belong to their on-demand view and are not named at module level.
+    names = {item.name for item in definitions.objects()} | {DUMMY_ENTITY_NAME}
+    # Sources that stand inside other definitions.
     for view in definitions.on_demand.values():
         names |= set(view.source_request_sources)
     for view in definitions.feature_views.values():
         for source in (view.batch_source, getattr(view, "stream_source", None)):
-            if source is not None:
-                names.add(source.name)
-                inner = getattr(source, "batch_source", None)
-                if inner is not None:
-                    names.add(inner.name)
-    for source in definitions.sources.values():
-        inner = getattr(source, "batch_source", None)
-        if inner is not None:
-            names.add(inner.name)
-    for listing in (
-        registry.list_feature_services,
-        registry.list_all_feature_views,
-        registry.list_entities,
-        registry.list_data_sources,
+            names |= {getattr(source, "name", ""), _inner_name(source)}
+    names |= {_inner_name(source) for source in definitions.sources.values()}
+    for listing, delete in (
+        (registry.list_feature_services, registry.delete_feature_service),
+        (registry.list_all_feature_views, registry.delete_feature_view),
+        (registry.list_entities, registry.delete_entity),
+        (registry.list_data_sources, registry.delete_data_source),
     ):
         for item in listing(project, allow_cache=False):
-            if item.name not in names and item.name != DUMMY_ENTITY_NAME:
-                yield item
+            if item.name not in names:
+                delete(item.name, project)
+
+
+def _inner_name(source: Any) -> str:
+    return getattr(getattr(source, "batch_source", None), "name", "")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _failed(view: str, error: Exception) -> DataError:
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else view
+    where = f"{frames[-1].filename}:{frames[-1].lineno}"
     return DataError(
         f"on-demand feature view {view} failed: {type(error).__name__}: {error}",
         where=where,
