@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -62,13 +62,22 @@ class Backend:
         if self._client is None:
             for name, value in QUIET.items():
                 os.environ.setdefault(name, value)
-            with self.talking(), self.locked():
+            # Two first starts at once would both make the tables; a mere reader makes none.
+            guard = nullcontext() if self._read_only() else self.locked()
+            with self.talking(), guard:
                 from mlflow import MlflowClient
 
                 for name in ("mlflow", "alembic"):
                     logging.getLogger(name).setLevel(logging.ERROR)
                 self._client = MlflowClient(self.uri, registry_uri=self.uri)
         return self._client
+
+    def _read_only(self) -> bool:
+        return (
+            self.database is not None
+            and self.database.exists()
+            and not os.access(self.database, os.W_OK, effective_ids=True)
+        )
 
     def experiment(self, name: str) -> str:
         """Id of the experiment `name`, created if it is not there."""
