@@ -187,8 +187,9 @@ def check_parity(
         part = slice(start, start + 8192)
         with torch.inference_mode():
             expected = network(
-                torch.from_numpy(np.ascontiguousarray(numeric[part])),
-                torch.from_numpy(np.ascontiguousarray(categorical[part])),
+                # Copies: torch warns about the read-only memory of a Parquet column.
+                torch.from_numpy(numeric[part].copy()),
+                torch.from_numpy(categorical[part].copy()),
             )
         difference = np.abs(
             scorer.score(numeric[part], categorical[part]) - expected.numpy().reshape(-1)
@@ -219,8 +220,8 @@ def awkward_rows(row: FeatureRow, rows: int = 256) -> tuple[Numeric, Categorical
     numeric[unit[:, :n] < 0.2] = np.nan
     categorical = bits[:, n:].astype(np.uint32).view(np.int32).reshape(rows, m).copy()
     categorical[unit[:, n:] < 0.2] = 0
-    numeric[0], categorical[0] = np.nan, 0
-    numeric[1], categorical[1] = 0.0, 1
+    numeric[:1], categorical[:1] = np.nan, 0
+    numeric[1:2], categorical[1:2] = 0.0, 1
     return numeric, categorical
 
 

@@ -118,7 +118,8 @@ def halve(graph: str | Path, out: str | Path) -> ReducedGraph:
         reduced.input[0] = f"{name}_half_in"
         for position in range(1, len(node.input)):
             weight = numpy_helper.to_array(tensors[node.input[position]])
-            half = weight.astype(np.float16)
+            with np.errstate(over="ignore"):
+                half = weight.astype(np.float16)
             if not np.isfinite(half).all():
                 raise ExportError(
                     f"`{node.input[position]}` of `{name}` does not fit into FP16", where=str(graph)

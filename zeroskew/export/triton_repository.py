@@ -163,13 +163,8 @@ def _text(message: Mapping[str, Any], indent: str = "") -> list[str]:
 
 def _quoted(text: str) -> str:
     """A protobuf string literal: bytes outside printable ASCII as octal escapes of UTF-8."""
-    return (
-        '"'
-        + "".join(
-            chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in text.encode()
-        )
-        + '"'
-    )
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(chr(b) if 32 <= b < 127 else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
 def _version_files(
