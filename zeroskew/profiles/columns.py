@@ -55,6 +55,7 @@ class Column:
 
     def __init__(self, raw: Any, name: str = "") -> None:
         self.name = name
+        self._texts: tuple[dict[str, int], int] | None = None
         self.length, self.nulls, self._values = _without_nulls(raw, name)
         values = self._values
         if isinstance(values, np.ndarray) and values.dtype.kind in "biufmM":
@@ -85,6 +86,11 @@ class Column:
 
     def texts(self) -> tuple[dict[str, int], int]:
         """Text and count of every value, and the nulls (NaN counts as one)."""
+        if self._texts is None:
+            self._texts = self._count_texts()
+        return self._texts
+
+    def _count_texts(self) -> tuple[dict[str, int], int]:
         values = self._values
         if isinstance(values, dict):
             counted: Iterable[tuple[Any, int]] = values.items()
@@ -188,6 +194,16 @@ def _from_pandas(series: Any, name: str) -> tuple[int, int, Any]:
     if getattr(series, "ndim", 1) != 1:
         raise SchemaError(f"column `{name}` is there more than once")
     length = len(series)
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
+        return _from_numpy(series.to_numpy(), name)
+    if series.dtype.kind not in "biufmM":
+        try:
+            counted = series.value_counts()
+            texts = {value: int(count) for value, count in counted.items() if count}
+        except TypeError:  # lists, dicts: not hashable
+            texts = {}
+        if set(map(type, texts)) == {str}:
+            return length, length - sum(texts.values()), texts
     clean = series.dropna()
     if getattr(series.dtype, "tz", None) is not None:
         clean = clean.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -221,6 +237,10 @@ def _from_numpy(array: NDArray[Any], name: str) -> tuple[int, int, Any]:
 
 def _from_objects(values: list[Any] | tuple[Any, ...]) -> tuple[int, int, Any]:
     types = set(map(type, values))
+    if types == {str} or types == {str, type(None)}:
+        texts = Counter(values)
+        nulls = texts.pop(None, 0)
+        return len(values), nulls, dict(texts)
     if types <= {float} or types <= {bool} or types <= {int}:
         try:
             array = np.asarray(values) if types else np.empty(0, object)

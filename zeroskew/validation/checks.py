@@ -101,11 +101,11 @@ def _schema(
             outcome = Outcome.FAILED if strict else Outcome.NOTED
             yield Finding(name, "column", "absent", f"new ({dtype})", outcome)
     if strict:
-        for name in gates.columns:
+        for name in dict.fromkeys((*gates.columns, *gates.ignore)):
             if name not in schema:
                 yield Finding(
                     name, "gate", "", "", Outcome.NOTED,
-                    "model.yaml has limits for a column that the schema does not know",
+                    "model.yaml names a column that the schema does not know",
                 )  # fmt: skip
 
 

@@ -208,3 +208,22 @@ def test_serving_pays_for_numpy_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pandas_categorical_counts_only_what_is_there():
+    series = pd.Series(pd.Categorical(["a", None, "a"], categories=["never", "a"]))
+    column = Profile.learn({"x": series}).columns["x"]
+    assert column.nulls == 1
+    assert column.values == ("a",)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1", 1, True, None], [None, "a", math.nan], [decimal.Decimal("NaN"), "a"], [[1], "a", None]],
+)
+def test_mixed_objects_are_the_same_in_pandas_numpy_and_lists(values):
+    expected = Profile.learn({"x": values})
+    array = np.empty(len(values), object)
+    array[:] = values
+    assert Profile.learn({"x": array}) == expected
+    assert Profile.learn({"x": pd.Series(array)}) == expected
