@@ -234,7 +234,7 @@ def _values(column: ColumnProfile) -> str:
             return "no values"
         text = f"{column.smallest:,.6g} to {column.largest:,.6g}"
         outside = column.below + column.above
-        return text + (f", {outside:,} outside the reference" if outside else "")
+        return text + (f", {outside:,} outside" if outside else "")
     ranked = sorted(zip(column.values, column.counts, strict=True), key=lambda item: -item[1])
     names = ", ".join(printable(value) for value, count in ranked[:4] if count)
     more = sum(1 for _, count in ranked[4:] if count)

@@ -75,23 +75,30 @@ class NumericProfile:
             values = values.view(np.uint8)
         if not len(values):
             return self._counted((0,) * len(self.counts), nulls, 0, 0, 0, None, None)
+        there = len(values)
         smallest, largest = values.min(), values.max()
-        if values.dtype.kind == "f" and not (np.isfinite(smallest) and np.isfinite(largest)):
+        if np.isnan(smallest):
+            # No comparison with NaN holds, so that it can stay in; only the ends need care.
+            smallest, largest = np.fmin.reduce(values), np.fmax.reduce(values)
+            there -= int(np.count_nonzero(np.isnan(values)))
+            nulls += len(values) - there
+        if there and not (np.isfinite(smallest) and np.isfinite(largest)):
             finite = values[np.isfinite(values)]
-            infinite = int(np.count_nonzero(np.isinf(values)))
-            nulls += len(values) - len(finite)
-            values = finite
-            if not len(values):
-                return self._counted((0,) * len(self.counts), nulls, infinite, 0, 0, None, None)
-            smallest, largest = values.min(), values.max()
+            infinite = there - len(finite)
+            nulls += infinite
+            values, there = finite, len(finite)
+            if there:
+                smallest, largest = values.min(), values.max()
+        if not there:
+            return self._counted((0,) * len(self.counts), nulls, infinite, 0, 0, None, None)
         # What lies in the outer bins because it is outside the training range.
         low, high = smallest.item(), largest.item()
         below = above = 0
         if self.low is not None and low < self.low:
-            below = len(values) - int(_at_least(values, (self.low,))[0])
+            below = there - int(_at_least(values, (self.low,))[0])
         if self.high is not None and high > self.high:
             above = int(_at_least(values, (math.nextafter(self.high, math.inf),))[0])
-        reached = [len(values), *_at_least(values, self.edges).tolist(), 0]
+        reached = [there, *_at_least(values, self.edges).tolist(), 0]
         counts = tuple(here - there for here, there in itertools.pairwise(reached))
         return self._counted(counts, nulls, infinite, below, above, float(low), float(high))
 

@@ -3,6 +3,8 @@
 import html.parser
 import math
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from html import unescape
 
@@ -198,3 +200,21 @@ def test_files_appear_whole(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
     with pytest.raises(DataError, match="cannot be written"):
         Page("t").save(path / "below-a-file.html")
+
+
+def test_a_full_disk_leaves_the_old_page_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "page.html"
+    Page("old").save(path)
+    code = (
+        "import resource, sys\n"
+        "from zeroskew.errors import DataError\n"
+        "from zeroskew.pages import Page\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "try:\n    Page('new').save(sys.argv[1])\n"
+        "except DataError as error:\n    sys.exit(str(error))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "page.html: cannot be written: File too large" in done.stderr
+    assert "old" in path.read_text()
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
