@@ -1,4 +1,4 @@
-"""The Triton model in three backends: the same tensors, whole files, and no plan Triton cannot load."""
+"""The Triton model in three backends: the same tensors, whole files, only plans Triton can load."""
 
 from __future__ import annotations
 
@@ -79,10 +79,12 @@ def test_all_backends_take_and_give_the_same_tensors(exported: Path, row: Featur
         return re.findall(r"^(?:input|output) \{\n.*?\n\}", text, re.S | re.M)
 
     expected = [
-        'input {\n  name: "numeric"\n  data_type: TYPE_FP32\n  dims: %d\n}' % len(row.numeric),
-        'input {\n  name: "categorical"\n  data_type: TYPE_INT32\n  dims: %d\n}'
-        % len(row.categorical),
-        'output {\n  name: "score"\n  data_type: TYPE_FP32\n  dims: 1\n}',
+        f'{side} {{\n  name: "{name}"\n  data_type: TYPE_{kind}\n  dims: {width}\n}}'
+        for side, name, kind, width in (
+            ("input", "numeric", "FP32", len(row.numeric)),
+            ("input", "categorical", "INT32", len(row.categorical)),
+            ("output", "score", "FP32", 1),
+        )
     ]
     for backend in BACKENDS:
         assert tensors(backend) == expected
