@@ -4,7 +4,7 @@ knows Feast, run when a model is exported or a reader opened, never inside a req
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,12 @@ def compile_read_plan(
     else:
         version, wanted, name = "", list(service), ", ".join(service)
     return compile_plan(
-        repository.store, wanted, name=name, version=version, full_feature_names=full_feature_names
+        repository.store,
+        wanted,
+        name=name,
+        version=version,
+        full_feature_names=full_feature_names,
+        on_demand=repository.definitions.on_demand,
     )
 
 
@@ -82,8 +87,13 @@ def compile_plan(
     name: str,
     version: str = "",
     full_feature_names: bool = False,
+    on_demand: Mapping[str, Any] | None = None,
 ) -> ReadPlan:
-    """As `compile_read_plan`, from a `feast.FeatureStore` and a FeatureService or references."""
+    """As `compile_read_plan`, from a `feast.FeatureStore` and a FeatureService or references.
+
+    `on_demand`: the views as features.py defines them; the registry's functions, being pickles,
+    do not know their file.
+    """
     from feast import utils
     from feast.errors import FeastError
     from feast.infra.online_stores.helpers import compute_versioned_name
@@ -98,11 +108,11 @@ def compile_plan(
     registry = store.registry
     try:
         refs = utils._get_features(registry, store.project, features, allow_cache=False)
-        views, on_demand = utils._get_feature_views_to_use(
+        views, computed = utils._get_feature_views_to_use(
             registry, store.project, features, allow_cache=False, hide_dummy_entity=False
         )
         utils._validate_feature_refs(refs, full_feature_names)
-        grouped, grouped_on_demand = utils._group_feature_refs(refs, views, on_demand)
+        grouped, grouped_on_demand = utils._group_feature_refs(refs, views, computed)
     except (FeastError, KeyError, ValueError) as error:
         raise ConfigError(f"{name} cannot be read: {error}", where=store.project) from None
     requested = {_split(ref) for ref in refs}
@@ -142,7 +152,10 @@ def compile_plan(
                 )
             )
     names = [f"{v}__{f}" if full_feature_names else f for v, f in map(_split, refs)]
-    transforms = tuple(_transform(v, chosen, full_feature_names) for v, chosen in grouped_on_demand)
+    transforms = tuple(
+        _transform(view, (on_demand or {}).get(view.name, view), chosen, full_feature_names)
+        for view, chosen in grouped_on_demand
+    )
     plan = ReadPlan(
         project=store.project,
         service=name,
@@ -191,9 +204,11 @@ def _keys(view: Any, kinds: dict[str, str]) -> tuple[PlanKey, ...]:
     return tuple(keys)
 
 
-def _transform(view: Any, chosen: Sequence[str], full_feature_names: bool) -> PlanTransform:
+def _transform(
+    view: Any, defined: Any, chosen: Sequence[str], full_feature_names: bool
+) -> PlanTransform:
     called = view.projection.name_to_use()
-    function = getattr(view.feature_transformation, "udf", None)
+    function = getattr(defined.feature_transformation, "udf", None)
     request = {
         field.name: kind_of(field.dtype, f"request column {field.name}")
         for source in view.source_request_sources.values()

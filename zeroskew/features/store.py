@@ -33,13 +33,20 @@ from zeroskew.features.online_writer import OnlineWriter, WriteCount
 from zeroskew.features.read_plan import ReadPlan
 from zeroskew.features.read_plan_compiler import compile_read_plan
 from zeroskew.features.repository import Repository, open_repository
+from zeroskew.features.store_inputs import (
+    EVENT_TIMESTAMP,
+    arrow_table,
+    entities_of,
+    entity_frame,
+    in_utc,
+    moments_of,
+)
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
 Names = str | Sequence[str]
-EVENT_TIMESTAMP = "event_timestamp"
 
 
 class FeatureStore:
@@ -85,7 +92,7 @@ class FeatureStore:
         entities of another type, `OnlineStoreUnavailable`.
         """
         plan = self._reader(feature_names).plan
-        columns, many = _entities(entity_id, plan)
+        columns, many = entities_of(entity_id, plan)
         rows = self.read_online(columns, feature_names, now=now)
         answer: dict[str, Any] = rows.to_dict(stale=False)
         if plan.transforms:
@@ -115,7 +122,7 @@ class FeatureStore:
         `entity_ids`: values of the one key, or a mapping or polars frame of key columns. With a
         column `event_timestamp` the rows are answered as of those moments (the ones in
         `[start_time, end_time)`), in order. Without, there is one row per entity and moment of
-        that range at which one of the features changed, sorted by moment.
+        that range at which a new value became known, sorted by moment.
 
         Raises `ConfigError` on unknown names, `SchemaError` on missing keys, `DataError` on
         sources that cannot be read.
@@ -129,9 +136,9 @@ class FeatureStore:
             )
         refs = self.references(feature_names)
         plan = self.plan(feature_names)
-        entities = _entity_frame(entity_ids, plan)
+        entities = entity_frame(entity_ids, plan)
         if EVENT_TIMESTAMP in entities.columns:
-            moments = _utc(entities).filter(
+            moments = in_utc(entities).filter(
                 (pl.col(EVENT_TIMESTAMP) >= start) & (pl.col(EVENT_TIMESTAMP) < end)
             )
         else:
@@ -161,7 +168,7 @@ class FeatureStore:
                 where="entity rows",
                 mend=f"they have {', '.join(entity_rows.columns)}",
             )
-        entity_rows = _utc(entity_rows)
+        entity_rows = in_utc(entity_rows)
         wanted = self._service_or(refs, feature_names)
         try:
             job = self.repository.store.get_historical_features(
@@ -192,7 +199,7 @@ class FeatureStore:
         Raises `ConfigError` on an unknown push source, `SchemaError` on wrong columns.
         """
         views = self._pushed_views(source_name)
-        table = _arrow(frame)
+        table = arrow_table(frame)
         counts: dict[str, WriteCount] = {}
         for view in views:
             mapping = view.batch_source.field_mapping or {}
@@ -351,7 +358,7 @@ class FeatureStore:
     def _moments(
         self, entities: pl.DataFrame, refs: Sequence[str], start: datetime, end: datetime
     ) -> pl.DataFrame:
-        """Every moment in the range at which a value of one of the entities changed."""
+        """Every moment in the range at which a new value of one of the entities was known."""
         import polars as pl
 
         from zeroskew.features.materialise import source_columns
@@ -363,25 +370,30 @@ class FeatureStore:
             if name not in self.repository.definitions.feature_views:
                 continue
             view = self.repository.view(name)
-            keys, _, timestamp, _ = source_columns(self.repository, view)
+            keys, _, timestamp, created = source_columns(self.repository, view)
             job = provider.offline_store.pull_all_from_table_or_query(
                 config=self.repository.config,
                 data_source=view.batch_source,
                 join_key_columns=keys,
                 feature_name_columns=[],
                 timestamp_field=timestamp,
+                created_timestamp_column=created,
                 start_date=start,
                 end_date=end,
             )
             mapping = view.batch_source.field_mapping or {}
             times = pl.DataFrame(pl.from_arrow(job.to_arrow()))
             times = times.rename({k: v for k, v in mapping.items() if k in times.columns})
-            times = times.rename({mapping.get(timestamp, timestamp): EVENT_TIMESTAMP})
+            happened = moments_of(times, mapping.get(timestamp, timestamp))
+            if created:  # a value that was recorded later was not known before
+                recorded = moments_of(times, mapping.get(created, created))
+                happened = pl.max_horizontal(happened, recorded)
+            times = times.with_columns(happened.alias(EVENT_TIMESTAMP))
             joins = [k for k in entities.columns if k in times.columns]
             found.append(
-                entities.join(_utc(times).select([*joins, EVENT_TIMESTAMP]), on=joins)
+                entities.join(times.select([*joins, EVENT_TIMESTAMP]), on=joins)
                 if joins
-                else entities.join(_utc(times).select(EVENT_TIMESTAMP), how="cross")
+                else entities.join(times.select(EVENT_TIMESTAMP), how="cross")
             )
         moments = pl.concat(found) if found else entities.clear()
         return (
@@ -428,74 +440,3 @@ class FeatureStore:
                 f"the rows cannot be appended: {type(error).__name__}: {error}",
                 where=f"source of {view.name}",
             ) from error
-
-
-def _entities(entity_id: Any, plan: ReadPlan) -> tuple[dict[str, list[Any]], bool]:
-    """Entity columns, and whether many were asked for."""
-    wanted = list(plan.entity_columns)
-    if isinstance(entity_id, Mapping):
-        many = any(isinstance(v, list | tuple) for v in entity_id.values())
-        return {k: list(v) if many else [v] for k, v in entity_id.items()}, many
-    many = isinstance(entity_id, list | tuple)
-    listed = list(entity_id) if many else [entity_id]
-    if listed and all(isinstance(one, Mapping) for one in listed):
-        return {name: [one.get(name) for one in listed] for name in wanted}, True
-    if len(wanted) != 1:
-        raise SchemaError(
-            f"{plan.service} needs {len(wanted)} keys: {', '.join(wanted)}",
-            mend=f"give {{{', '.join(f'{n!r}: …' for n in wanted)}}}",
-        )
-    return {wanted[0]: listed}, many
-
-
-def _entity_frame(entity_ids: Any, plan: ReadPlan) -> pl.DataFrame:
-    import polars as pl
-
-    wanted = plan.entity_columns
-    if isinstance(entity_ids, pl.DataFrame):
-        frame = entity_ids
-    elif isinstance(entity_ids, Mapping):
-        frame = pl.DataFrame(dict(entity_ids))
-    elif hasattr(entity_ids, "columns"):
-        frame = pl.from_pandas(entity_ids)
-    else:
-        frame = pl.DataFrame(_entities(list(entity_ids), plan)[0])
-    absent = [name for name in wanted if name not in frame.columns]
-    if absent:
-        raise SchemaError(
-            f"key column {', '.join(absent)} is missing",
-            where=plan.service,
-            mend=f"it needs {', '.join(f'{n} ({k})' for n, k in wanted.items())}",
-        )
-    kinds = {"int64": pl.Int64, "int32": pl.Int32, "string": pl.String, "bytes": pl.Binary}
-    try:
-        return frame.with_columns(
-            [pl.col(n).cast(kinds[k]) for n, k in wanted.items() if k in kinds]
-        )
-    except pl.exceptions.PolarsError as error:
-        raise SchemaError(f"key values of another type: {error}", where=plan.service) from None
-
-
-def _utc(frame: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
-    column = frame.get_column(EVENT_TIMESTAMP)
-    if not isinstance(column.dtype, pl.Datetime):
-        raise SchemaError(f"column {EVENT_TIMESTAMP} is {column.dtype}, not a timestamp")
-    zone = column.dtype.time_zone
-    column = column.cast(pl.Datetime("us", zone))
-    if zone is None:
-        return frame.with_columns(column.dt.replace_time_zone("UTC"))
-    return frame.with_columns(column.dt.convert_time_zone("UTC"))
-
-
-def _arrow(frame: Any) -> pa.Table:
-    import pyarrow as pa
-
-    if isinstance(frame, pa.Table):
-        return frame
-    if hasattr(frame, "to_arrow"):
-        return frame.to_arrow()
-    if hasattr(frame, "columns"):
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    return pa.table(frame)

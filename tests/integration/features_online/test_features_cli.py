@@ -25,11 +25,6 @@ MAIN = "from zeroskew.cli import main; main()"
 
 
 @pytest.fixture
-def offline_type():
-    return "zeroskew.features.offline_store.PolarsOfflineStore"
-
-
-@pytest.fixture
 def cli(monkeypatch, capsys):
     """Run the command line in this process: (exit code, stdout, stderr)."""
     monkeypatch.setenv("COLUMNS", "200")

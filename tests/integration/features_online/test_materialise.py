@@ -35,6 +35,12 @@ def plain(address):
     return connect(address)
 
 
+BOTH = pytest.mark.parametrize(
+    "offline_type", ["file", "zeroskew.features.offline_store.PolarsOfflineStore"]
+)
+
+
+@BOTH
 def test_the_store_is_byte_for_byte_what_feast_would_have_written(model, valkey_address):
     repository = open_repository(model)
     client = plain(valkey_address)
@@ -62,6 +68,7 @@ def test_feast_reads_what_we_wrote(model):
     assert answer["joined"][0] == datetime(2020, 1, 3, tzinfo=UTC)
 
 
+@BOTH
 def test_it_goes_on_where_it_ended_and_feast_goes_on_where_we_ended(model, valkey_address):
     repository = open_repository(model)
     first = materialise(repository, views=["stats"], end=T0 + timedelta(hours=6))
