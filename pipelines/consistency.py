@@ -64,7 +64,8 @@ def compare_served_with_joined(
     ).to_arrow()
     reader = OnlineReader(connect(endpoints.redis), plan)
     served = reader.read({key: rows[key].to_list() for key in keys}, now=asked).to_dict(stale=False)
-    examples, mismatches, values = [], 0, 0
+    examples: list[str] = []
+    mismatches = values = 0
     for name, offered in served.items():
         for got, want in zip(offered, joined.column(name).to_pylist(), strict=True):
             values += 1

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zeroskew.record import VersionRecord
 
 MODEL = "pipelines/flight_delay"
+PAGE = Path("build/demo.html")
 CHAMPION_RANGE = ("2013-01-01", "2013-07-01")
 CHALLENGER_RANGE = ("2013-04-01", "2013-11-01")
 
@@ -46,8 +47,8 @@ class Round:
 
 
 def demo(
-    page: Path = typer.Option(Path("build/demo.html"), help="where the HTML page goes"),
-    rows: int = typer.Option(2_000, help="entities whose served features are compared"),
+    page: Annotated[Path, typer.Option(help="where the HTML page goes")] = PAGE,
+    rows: Annotated[int, typer.Option(help="flights whose served features are compared")] = 2_000,
 ) -> None:
     """Flights → champion v1 → challenger v2, on this machine, without a cluster."""
     from pipelines.demo_page import write_page

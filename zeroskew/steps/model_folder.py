@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ def prepare_data(
     if spec is None or spec.loader is None:
         raise ConfigError("cannot be imported", where=str(script))
     module: Any = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as an import does: a script may look itself up
     spec.loader.exec_module(module)
     if not hasattr(module, "prepare"):
         raise ConfigError(
