@@ -37,7 +37,13 @@ from zeroskew.features import moments
 from zeroskew.features.join import point_in_time_join
 from zeroskew.features.retrieval import join_views, questions_of
 from zeroskew.features.source_writing import append, overwrite, write_log
-from zeroskew.features.sources import column_types, place_of, scan_source, unreadable
+from zeroskew.features.sources import (
+    column_types,
+    is_readable,
+    place_of,
+    scan_source,
+    unreadable,
+)
 
 EVENT_TIMESTAMP = "event_timestamp"
 
@@ -262,7 +268,7 @@ class PolarsOfflineStore(OfflineStore):
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
         """Raises `DataError` or `SchemaError` if the table or its time columns are not there."""
-        if not hasattr(data_source, "timestamp_field") or not _readable(data_source):
+        if not hasattr(data_source, "timestamp_field") or not is_readable(data_source):
             return
         origin = {mapped: column for column, mapped in data_source.field_mapping.items()}
         where = place_of(data_source, config.repo_path)
@@ -376,7 +382,7 @@ def _run_sql(query: str, registry: BaseRegistry, project: str, repo_path: Any) -
     sources += [(v.name, v.batch_source) for v in views if v.batch_source is not None]
     for name, source in sources:
         # Only what the query names is opened: another table may not be written yet.
-        if name in query and _readable(source):
+        if name in query and is_readable(source):
             tables[name] = scan_source(source, repo_path)
     try:
         with pl.SQLContext(tables) as context:
@@ -391,10 +397,6 @@ def _run_sql(query: str, registry: BaseRegistry, project: str, repo_path: Any) -
             where="SQL of the entity rows",
             mend=f"its tables can be read_parquet('…') or: {', '.join(n for n, _ in sources)}",
         ) from None
-
-
-def _readable(source: Any) -> bool:
-    return hasattr(source, "file_options") or hasattr(source, "iceberg_table")
 
 
 def _range(

@@ -36,20 +36,29 @@ def scan_source(source: Any, repo_path: str | Path | None) -> pl.LazyFrame:
     source that only a warehouse's offline store can read.
     """
     where = place_of(source, repo_path)
+    if not is_readable(source):
+        raise ConfigError(
+            f"the source {source.name!r} is a {type(source).__name__}, which is no file",
+            where=where,
+            mend="use FileSource or IcebergSource, or the offline store of that warehouse",
+        )
     try:
         if _is_iceberg_source(source):
-            return _scan_iceberg_table(_iceberg_table(source))
-        if not hasattr(source, "file_options"):
-            raise ConfigError(
-                f"the source {source.name!r} is a {type(source).__name__}, which is no file",
-                where=where,
-                mend="use FileSource or IcebergSource, or the offline store of that warehouse",
-            )
-        return _scan_file_source(source, where)
+            frame = _scan_iceberg_table(_iceberg_table(source))
+        else:
+            frame = _scan_file_source(source, where)
+        # A table in a bucket is only asked for its columns here; better now than in mid-join.
+        frame.collect_schema()
+        return frame
     except ZeroskewError:
         raise
     except Exception as error:
         raise unreadable(where, error) from None
+
+
+def is_readable(source: Any) -> bool:
+    """Whether a source is a table of files, and not of a warehouse or a stream."""
+    return hasattr(source, "file_options") or _is_iceberg_source(source)
 
 
 def place_of(source: Any, repo_path: str | Path | None) -> str:
@@ -118,15 +127,15 @@ def _scan_file_source(source: Any, where: str) -> pl.LazyFrame:
 
 def scan_parquet(where: str, options: dict[str, str] | None = None) -> pl.LazyFrame:
     """Lazy frame over a Parquet file, folder or glob. Raises FileNotFoundError, `DataError`."""
-    folder = where.endswith("/") or ("://" in where and not _names_files(where))
-    if ("://" not in where and not _names_files(where)) or (
-        "://" not in where and "*" not in where
-    ):
+    local = "://" not in where
+    if local and "*" not in where:
         if not os.path.exists(where):
             raise FileNotFoundError(where)
         folder = os.path.isdir(where)
+    else:
+        folder = "*" not in where and not where.endswith((".parquet", ".pq"))
     pattern = f"{where.rstrip('/')}/**/*.parquet" if folder else where
-    if "://" not in where and "*" in pattern and not glob.glob(pattern, recursive=True):
+    if local and "*" in pattern and not glob.glob(pattern, recursive=True):
         raise DataError(
             "holds no Parquet file", where=where, mend="write the table, or correct the path"
         )
@@ -145,10 +154,6 @@ def scan_parquet(where: str, options: dict[str, str] | None = None) -> pl.LazyFr
 def is_delta(where: str) -> bool:
     """Whether a local folder is a Delta table."""
     return (Path(where) / "_delta_log").is_dir()
-
-
-def _names_files(where: str) -> bool:
-    return "*" in where or where.endswith((".parquet", ".pq"))
 
 
 def storage_options(source: Any) -> dict[str, str]:
@@ -219,5 +224,7 @@ def _iceberg_properties(options: dict[str, str]) -> dict[str, str]:
 
 def _scan_iceberg_table(table: Any) -> pl.LazyFrame:
     """The table's current snapshot, fixed, so that a concurrent commit changes nothing."""
+    # Without the plugin that Polars would rather plan with, it plans with pyiceberg, and warns.
+    os.environ.setdefault("POLARS_ICEBERG_PLANNER", "pyiceberg")
     snapshot = table.current_snapshot()
     return pl.scan_iceberg(table, snapshot_id=snapshot.snapshot_id if snapshot else None)
