@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from zeroskew.errors import ZeroskewError
+from zeroskew.errors import DataError, ZeroskewError
 from zeroskew.features import moments
 from zeroskew.model_config import ModelConfig, Validation
 from zeroskew.pages import Badge, Page, Tile
@@ -59,9 +59,10 @@ def validate_feature_sources(
     rows = scan(str(entity_rows))
     found = _entity_rows(config, repository, views, rows)
     tables.append((ENTITY_ROWS, config.entity_rows.path, _count(rows), found))
-    for done, view in enumerate(views, 1):
+    for done, (name, view) in enumerate(views.items(), 1):
         progress("feature sources", done, len(views))
-        tables.append((view.name, view.place, *_source(view, start, end)))
+        place = name if isinstance(view, DataError) else view.place
+        tables.append((name, place, *_source(view, start, end)))
     checks = [
         Finding(f"{table}.{f.column}" if f.column else table, f.measure, f.limit, f.value,
                 f.outcome, f.detail)
@@ -77,8 +78,11 @@ def validate_feature_sources(
     }
 
 
-def service_views(repository: Repository, service: str) -> list[JoinView]:
-    """The stored views that a service reads, on-demand views' inputs included, ready to scan."""
+def service_views(repository: Repository, service: str) -> dict[str, JoinView | DataError]:
+    """The stored views that a service reads, on-demand views' inputs included, ready to scan.
+
+    In place of a view whose source cannot be opened stands the error that says why.
+    """
     from zeroskew.features.retrieval import join_views
 
     asked: dict[str, tuple[Any, list[str]]] = {}
@@ -91,16 +95,26 @@ def service_views(repository: Repository, service: str) -> list[JoinView]:
         ):
             view = repository.view(one.name).with_projection(one)
             asked.setdefault(one.name_to_use(), (view, []))[1].extend(f.name for f in one.features)
-    references = [f"{name}:{feature}" for name, (_, names) in asked.items() for feature in names]
-    return join_views([view for view, _ in asked.values()], references, repository.folder)
+    opened: dict[str, JoinView | DataError] = {}
+    for name, (view, features) in asked.items():
+        try:
+            references = [f"{name}:{feature}" for feature in features]
+            opened |= {v.name: v for v in join_views([view], references, repository.folder)}
+        except DataError as error:
+            opened[name] = error
+    return opened
 
 
 def _entity_rows(
-    config: ModelConfig, repository: Repository, views: list[JoinView], rows: pl.LazyFrame
+    config: ModelConfig,
+    repository: Repository,
+    views: dict[str, JoinView | DataError],
+    rows: pl.LazyFrame,
 ) -> list[Finding]:
     settings = config.entity_rows
     held = rows.collect_schema()
-    keys = list(dict.fromkeys(key for view in views for key in view.keys))
+    keyed = [view for view in views.values() if not isinstance(view, DataError)]
+    keys = list(dict.fromkeys(key for view in keyed for key in view.keys))
     requests = {
         field.name
         for view in repository.definitions.on_demand.values()
@@ -122,9 +136,13 @@ def _entity_rows(
     return found
 
 
-def _source(view: JoinView, start: datetime, end: datetime) -> tuple[int, list[Finding]]:
+def _source(
+    view: JoinView | DataError, start: datetime, end: datetime
+) -> tuple[int, list[Finding]]:
     """Rows that can matter to the range, and what is wrong with the table."""
     try:
+        if isinstance(view, DataError):
+            raise view
         held = view.frame.collect_schema()
         found = list(_schema(view, held))
         kind = held.get(view.timestamp)
