@@ -20,6 +20,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import redis
 from numpy.typing import NDArray
 from redis.cluster import RedisCluster
 
@@ -36,6 +37,7 @@ from zeroskew.features.online_decode_few import FEW_ENTITIES, FewBlock, decode_f
 from zeroskew.features.read_plan import PlanGroup, PlanKey, ReadPlan
 from zeroskew.features.redis_connection import (
     READ_SECONDS,
+    STORE_ERRORS,
     Wire,
     address_of,
     bulk,
@@ -253,17 +255,19 @@ class OnlineReader:
         return replies
 
     def _fetch_from_cluster(self, keys: list[list[bytes]]) -> list[Any]:
-        import redis
-
         assert self._cluster is not None
-        pipeline = self._cluster.pipeline()
-        for commands, wanted in zip(self._groups, keys, strict=True):
-            for key in wanted:
-                pipeline.execute_command("HMGET", key, *commands.group.fields)
         try:
-            return pipeline.execute(raise_on_error=False)
-        except (redis.RedisError, OSError) as error:
+            pipeline = self._cluster.pipeline()
+            for commands, wanted in zip(self._groups, keys, strict=True):
+                for key in wanted:
+                    pipeline.execute_command("HMGET", key, *commands.group.fields)
+            replies = pipeline.execute(raise_on_error=False)
+        except STORE_ERRORS as error:
             raise unavailable(self.address, error) from None
+        for reply in replies:
+            if isinstance(reply, STORE_ERRORS) and not isinstance(reply, redis.ResponseError):
+                raise unavailable(self.address, reply)
+        return replies
 
     def _check(self, columns: Mapping[str, Sequence[Any]]) -> int:
         wanted = self.plan.entity_columns

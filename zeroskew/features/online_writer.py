@@ -24,11 +24,11 @@ import hiredis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import redis
 from redis.cluster import RedisCluster
 
 from zeroskew.errors import SchemaError
 from zeroskew.features.redis_connection import (
+    STORE_ERRORS,
     Wire,
     address_of,
     bulk,
@@ -274,7 +274,7 @@ class OnlineWriter:
                     written += sum(self._run(wire, payload, replies))
                 finally:
                     wire.close()
-        except redis.RedisError as error:
+        except STORE_ERRORS as error:
             raise unavailable(self.address, error) from None
         return written
 

@@ -20,11 +20,14 @@ import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from zeroskew.errors import ConfigError, FeatureStoreError, OnlineStoreUnavailable
 
+STORE_ERRORS = (redis.RedisError, RedisClusterException, OSError)
+"""What a client raises when the store is not there; the cluster's own error is no RedisError."""
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 1.0
 _RECEIVE = 1 << 18
@@ -86,7 +89,7 @@ def connect(
             f"a parameter that redis-py does not know: {error}",
             where="connection string of the online store",
         ) from None
-    except redis.RedisError as error:
+    except STORE_ERRORS as error:
         raise unavailable(connection_string.split(",")[0], error) from None
 
 

@@ -1,4 +1,4 @@
-"""What people hand to `FeatureStore`, in the many shapes they have it, as the columns it works on."""
+"""What people hand to `FeatureStore`, in whatever shape they have it, as columns."""
 
 from __future__ import annotations
 
