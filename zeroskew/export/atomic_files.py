@@ -17,6 +17,9 @@ from pathlib import Path
 
 from zeroskew.errors import ExportError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 def sha256(content: bytes) -> str:
     """Lower-case hexadecimal SHA-256."""
@@ -80,12 +83,16 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
+    """A full disk or a folder that may not be written is the user's; all else is a defect."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error.errno not in _FULL + _FORBIDDEN:
+            raise
         raise ExportError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            mend="free some space, or choose another folder" if full else None,
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or path),
+            mend="free some space, or choose another folder"
+            if error.errno in _FULL
+            else "choose a folder that you may write to",
         ) from None

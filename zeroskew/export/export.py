@@ -137,6 +137,7 @@ class _Export:
         self._checkpoint, self._config, self._folder = checkpoint, config, folder
         self._limits, self._progress = config.export, progress
         self._steps = 4 + len(config.export.tensorrt)
+        self._require_targets()
         self._training_set = open_training_set(training_set)
         self._numeric, self._categorical, self._label = self._training_set.encode("validation")
         if not len(self._label):
@@ -181,6 +182,15 @@ class _Export:
         write_file(self._folder / FILE, json.dumps(record.to_json(), indent=2).encode())
         self._progress("export", self._steps, self._steps)
         return record
+
+    def _require_targets(self) -> None:
+        """A target that cannot be built for is known before anything is computed."""
+        if self._limits.tensorrt:
+            from zeroskew.export.tensorrt_flavour import load_flavour, resolve_target
+
+            flavour = load_flavour()
+            for target in self._limits.tensorrt:
+                resolve_target(flavour, target)
 
     def _fp32(self) -> Any:
         from zeroskew.export.onnx_graph import export_onnx

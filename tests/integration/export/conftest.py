@@ -1,4 +1,4 @@
-"""A real Triton: the server inside the PyPI wheel nvidia-pytriton, from an environment of its own."""
+"""A real Triton: the server inside the wheel nvidia-pytriton, in an environment of its own."""
 
 from __future__ import annotations
 

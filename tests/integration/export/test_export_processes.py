@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -113,11 +112,3 @@ def test_ctrl_c_leaves_nothing(model: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_record_is_plain_json(model: Path, tmp_path: Path) -> None:
-    done = _export(model, tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    raw = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert raw["format"] == 1
-    assert raw["candidates"][1]["precision"] == "int8"

@@ -1,4 +1,4 @@
-"""The exported graph behind a real Triton: it loads, scores as here, and judges each request alone."""
+"""The exported graph behind a real Triton: it loads, scores as here, judges requests alone."""
 
 from __future__ import annotations
 

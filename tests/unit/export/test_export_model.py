@@ -198,6 +198,23 @@ def test_a_folder_without_a_training_set(checkpoint: Path, tmp_path: Path) -> No
         export_model(checkpoint, tmp_path, _config(), tmp_path / "out")
 
 
+def test_a_target_that_cannot_be_built_is_known_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    with pytest.raises(ExportError, match="cannot build for SM61"):
+        export_model(tmp_path / "no", tmp_path / "no", _config(tensorrt=["SM61"]), tmp_path / "out")
+
+
+def test_a_place_that_is_a_file(
+    checkpoint: Path, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match="cannot be written"):
+        export_model(
+            checkpoint, training_set.folder, _config(precision="fp32"), tmp_path / "file" / "out"
+        )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @contextmanager
 def _files_up_to(size: int) -> Iterator[None]:
     """The system itself refuses to write more, as it does on a full disk."""

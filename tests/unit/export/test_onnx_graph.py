@@ -107,6 +107,8 @@ def test_nothing_tells_where_it_was_made(
         assert trace not in content
     model = onnx.load(fp32)
     assert (model.producer_name, model.producer_version) == ("zeroskew", "")
+    assert model.ir_version == 8  # Triton 23.05, KServe's default, refuses 10
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     assert json.loads(read_metadata(model)["zeroskew.row"]) == row.to_json()
     assert read_metadata(model)["zeroskew.training_set"] == training_set.manifest.content_hash
 

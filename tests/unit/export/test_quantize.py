@@ -83,6 +83,29 @@ def test_rows_are_handed_over_in_bounded_batches(fp32: Path, calibration: Calibr
     assert sum(sizes) == len(calibration)
 
 
+def test_int8_stays_readable_for_older_runtimes(int8: Path) -> None:
+    model = onnx.load(int8)
+    assert model.ir_version == 8
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 18)}
+
+
+def test_a_layer_that_is_always_silent(
+    fp32: Path, tmp_path: Path, calibration: CalibrationRows
+) -> None:
+    """No activation, so no range to learn: the scale must still be a number."""
+    model = onnx.load(fp32)
+    first = next(n for n in model.graph.node if n.name == find_products(model).hidden[0])
+    for tensor in model.graph.initializer:
+        if tensor.name == first.input[2]:
+            silent = np.full(list(tensor.dims), -1e4, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(silent, tensor.name))
+    onnx.save(model, tmp_path / "silent.onnx")
+    reduced = quantize_int8(tmp_path / "silent.onnx", tmp_path / "int8.onnx", calibration)
+    rows = calibration.numeric, calibration.categorical
+    expected = Scorer(tmp_path / "silent.onnx").score(*rows)
+    np.testing.assert_allclose(Scorer(reduced.path).score(*rows), expected, atol=0.02)
+
+
 def test_a_graph_without_hidden_layers_cannot_be_reduced(
     tmp_path: Path, calibration: CalibrationRows
 ) -> None:
