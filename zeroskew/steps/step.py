@@ -14,7 +14,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -37,10 +38,25 @@ def step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     @functools.wraps(function)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         _show_mistakes_plainly()
-        Endpoints.from_environment().export()
-        return function(*args, **kwargs)
+        with _exported(Endpoints.from_environment()):
+            return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def _exported(endpoints: Endpoints) -> Iterator[None]:
+    """Variables for feature_store.yaml and child processes, gone again when the step is done."""
+    before = {name: os.environ.get(name) for name in endpoints.environment()}
+    endpoints.export()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class ProgressLines:

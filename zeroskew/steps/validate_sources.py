@@ -160,7 +160,8 @@ def _source(
             *(pl.col(key).null_count().alias(f"key {key}") for key in keys),
         ).collect(engine="streaming").row(0, named=True)  # fmt: skip
     except ZeroskewError as error:
-        return 0, [Finding("", "readable", "yes", "no", Outcome.FAILED, str(error))]
+        detail = f"{error.where}: {error.what}" if error.where else error.what
+        return 0, [Finding("", "readable", "yes", "no", Outcome.FAILED, detail)]
     except (OSError, pl.exceptions.PolarsError) as error:
         detail = str(error).splitlines()[0]
         return 0, [Finding("", "readable", "yes", "no", Outcome.FAILED, detail)]

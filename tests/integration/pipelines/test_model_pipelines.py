@@ -31,9 +31,8 @@ SECOND = {"start_time": "2024-01-12", "end_time": "2024-02-20T00:00:00+00:00"}
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
-    before = {
-        name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ZEROSKEW_")
-    }
+    ours = [name for name in os.environ if name.startswith("ZEROSKEW_")]
+    before = {name: os.environ.pop(name) for name in ours}
     os.environ["ZEROSKEW_HOME"] = str(folder)
     yield folder
     os.environ.pop("ZEROSKEW_HOME")
@@ -173,9 +172,8 @@ def test_batch_prediction_scores_as_evaluation_did(second, champion, home, regis
     joined = questions.join(
         rows.unique(questions.columns, keep="first"), on=questions.columns, maintain_order="left"
     )
-    np.testing.assert_allclose(
-        scores["score"].to_numpy(), scorer.score(*row.encode(joined.to_dict()))
-    )
+    expected = scorer.score(*row.encode(joined.to_dict()))
+    np.testing.assert_allclose(scores["score"].to_numpy(), expected)
 
 
 def test_what_was_materialised_is_what_was_joined(first, home):
@@ -208,21 +206,16 @@ def test_what_was_materialised_is_what_was_joined(first, home):
 
 
 def test_an_unknown_version_is_one_message(champion, home):
-    (home / "questions.parquet").exists() or pl.DataFrame({"x": [1]}).write_parquet(
-        home / "questions.parquet"
-    )
+    rows = home / "data/tickets/entity_rows.parquet"
+    arguments = {"entity_rows": str(rows), "version": "99"}
     with pytest.raises(RegistryError, match="no version 99"):
-        run_locally(
-            batch_prediction_pipeline(MODEL),
-            {"entity_rows": str(home / "questions.parquet"), "version": "99"},
-        )
+        run_locally(batch_prediction_pipeline(MODEL), arguments)
 
 
 def test_an_empty_range_is_one_message(home):
+    nowhere = {"start_time": "2030-01-01", "end_time": "2030-02-01"}
     with pytest.raises(DataError, match=r"no entity row between .*2030"):
-        run_locally(
-            training_pipeline(MODEL), {"start_time": "2030-01-01", "end_time": "2030-02-01"}
-        )
+        run_locally(training_pipeline(MODEL), nowhere)
 
 
 def test_a_batch_outside_its_gates_stops_the_pipeline_with_a_table(tmp_path, home, monkeypatch):
@@ -244,12 +237,12 @@ def test_a_batch_outside_its_gates_stops_the_pipeline_with_a_table(tmp_path, hom
     assert "agent_load" in report.read_text()
 
 
-def test_a_source_cut_short_stops_the_pipeline_at_its_gate(tmp_path, home, monkeypatch):
+def test_a_source_cut_short_stops_the_pipeline_at_its_gate(first, tmp_path, home, monkeypatch):
     monkeypatch.setenv("ZEROSKEW_HOME", str(tmp_path))
-    shutil.copytree(home / "data", tmp_path / "data") if (home / "data").exists() else None
+    shutil.copytree(home / "data", tmp_path / "data")
     source = tmp_path / "data/tickets/agents.parquet"
-    if not source.exists():
-        pytest.skip("runs after the tests that made the data")
     source.write_bytes(source.read_bytes()[:-100])
-    with pytest.raises(ValidationFailed, match="agents"):
-        run_locally(training_pipeline(MODEL), FIRST)
+    events = []
+    with pytest.raises(ValidationFailed, match=r"agents +readable(.|\n)*cut short"):
+        run_locally(training_pipeline(MODEL), FIRST, on_event=events.append)
+    assert [e.step for e in events if e.kind == "started"][-1] == "gate: sources"
