@@ -38,9 +38,11 @@ FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] =
     "batch-prediction": batch_prediction_pipeline,
 }
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
-MAX_BYTES = 1_000_000
-"""etcd takes objects up to 1.5 MiB, and kubectl keeps a second copy in an annotation of 256 KiB
-unless it applies server-side; a thin pipeline is a few dozen KiB."""
+UNKNOWN = "unknown"
+"""What `code_sha` says outside a git repository."""
+MAX_BYTES = 250_000
+"""`kubectl apply` keeps a copy of the object in its annotations, which may have 256 KiB in all (and
+etcd takes 1.5 MiB); a thin pipeline has a few dozen KiB."""
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _MOVING_TAGS = ("latest", "main", "master", "dev", "stable", "edge", "nightly")
@@ -61,11 +63,12 @@ class Code:
     def tag(self) -> str:
         """Short, never moved, fit for an image tag and a DNS name."""
         sha, _, dirty = self.sha.partition("-")
-        return f"{sha[:12]}-{self.tree[:8]}" if dirty or not sha else sha[:12]
+        known = not dirty and sha != UNKNOWN
+        return sha[:12] if known else f"{sha[:12]}-{self.tree[:8]}"
 
     @classmethod
     def of(cls, root: Path, url: str = "") -> Code:
-        return cls(code_sha(root) or "unknown", _tree_hash(root), url)
+        return cls(code_sha(root), _tree_hash(root), url)
 
 
 def manifests(

@@ -3,10 +3,16 @@
 Tests of one module run in order and build on one another: a champion, a challenger, predictions.
 """
 
+import dataclasses
 import json
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +24,7 @@ from pipelines.batch_prediction import batch_prediction_pipeline
 from pipelines.materialisation import materialisation_pipeline
 from pipelines.run import run_locally
 from pipelines.training import training_pipeline
-from zeroskew.errors import DataError, RegistryError, ValidationFailed
+from zeroskew.errors import ConfigError, DataError, RegistryError, ValidationFailed
 from zeroskew.features.row import FeatureRow
 from zeroskew.registry import Registry
 
@@ -145,6 +151,37 @@ def test_the_champions_scores_are_its_own_graphs(second, registry, champion, tmp
     assert judged["champion"]["values"]["auc"][0] == pytest.approx(expected, abs=1e-6)
 
 
+def training_set_with(second, folder, change):
+    """A copy of the second training set whose tables went through `change`."""
+    from zeroskew.features.training_set import TrainingSet
+
+    shutil.copytree(second.steps["join"].artifacts["training_set"], folder)
+    for path in folder.glob("*.parquet"):
+        change(pl.read_parquet(path)).write_parquet(path)
+    return TrainingSet.open(folder)
+
+
+def test_a_champion_with_fewer_features_reads_its_own(second, registry, home, tmp_path):
+    from zeroskew.steps.champion import score_champion
+
+    rows = training_set_with(second, tmp_path / "more", lambda t: t.with_columns(mood=pl.lit(1.0)))
+    more = dataclasses.replace(
+        rows.manifest, row={"numeric": [*rows.row.numeric, "mood"], "categorical": ["product"]}
+    )
+    rows = dataclasses.replace(rows, manifest=more)
+    found = score_champion("tickets", rows, "test")
+    assert found.version == registry.champion("tickets")
+    assert len(found.scores) == rows.read("test").height
+
+
+def test_a_champion_whose_features_are_gone_cannot_be_compared(second, home, tmp_path):
+    from zeroskew.steps.champion import score_champion
+
+    rows = training_set_with(second, tmp_path / "fewer", lambda t: t.drop("agent_load"))
+    with pytest.raises(ConfigError, match="version 1, reads agent_load, which this training set"):
+        score_champion("tickets", rows, "test")
+
+
 def test_batch_prediction_scores_as_evaluation_did(second, champion, home, registry, tmp_path):
     """The test rows, asked again as plain questions, get the scores the champion's graph gives."""
     from zeroskew.export.scoring import Scorer
@@ -246,3 +283,64 @@ def test_a_source_cut_short_stops_the_pipeline_at_its_gate(first, tmp_path, home
     with pytest.raises(ValidationFailed, match=r"agents +readable(.|\n)*cut short"):
         run_locally(training_pipeline(MODEL), FIRST, on_event=events.append)
     assert [e.step for e in events if e.kind == "started"][-1] == "gate: sources"
+
+
+def test_interrupted_while_ray_trains_it_leaves_no_process(first, home, tmp_path):
+    """Ctrl-C in the middle of a search: Ray's servers and workers are gone with the rest."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import signal, sys
+            from pipelines.run import run_locally
+            from pipelines.training import training_pipeline
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                run_locally(training_pipeline({str(MODEL)!r}), {FIRST!r}, {str(tmp_path)!r})
+            except KeyboardInterrupt:
+                sys.exit(130)
+            """
+        )
+    )
+    process = subprocess.Popen([sys.executable, str(script)], cwd=MODEL.parents[4])
+    try:
+        wait_for(lambda: any("raylet" in c for c in below(process.pid).values()), 240)
+        running = set(below(process.pid))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        wait_for(lambda: not running & set(living()), 10)
+        assert len(running) > 4
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def living():
+    """Process id → (parent, command), zombies left out."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if state != "Z":
+            found[int(entry.name)] = (int(parent), command)
+    return found
+
+
+def below(root):
+    """Process id → command of everything below a process."""
+    every, found, edge = living(), {}, {root}
+    while edge := {pid for pid, (parent, _) in every.items() if parent in edge} - set(found):
+        found |= {pid: every[pid][1] for pid in edge}
+    return found
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

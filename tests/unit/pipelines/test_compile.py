@@ -184,4 +184,5 @@ def test_changed_files_change_the_tree_hash_and_the_tag(tmp_path):
     source.write_text("x = 2\n")
     assert compiling._tree_hash(tmp_path) != before
     assert Code("f" * 40, before).tag == "f" * 12
+    assert Code("unknown", before).tag == f"unknown-{before[:8]}"
     assert Code("f" * 40 + "-dirty", before).tag == f"{'f' * 12}-{before[:8]}"
