@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,18 +30,15 @@ def write_file(path: Path, content: bytes) -> str:
     """Write all of `content` or nothing; returns its SHA-256. Raises `ExportError`."""
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        scratch = _beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with scratch.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            # mkstemp makes the file private; a server of another user has to read it.
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
     return sha256(content)
 
 
@@ -63,11 +60,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The leading dot keeps a server that polls the parent from taking it for a model.
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        scratch = _beside(path)
         try:
             fresh, old = scratch / "new", scratch / "old"
-            fresh.mkdir()
+            fresh.mkdir(parents=True)
             yield fresh
             if path.exists():
                 os.replace(path, old)
@@ -79,6 +75,14 @@ def new_folder(path: Path) -> Iterator[Path]:
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody has, hidden from a server that polls the folder.
+
+    Only a name: what makes the file would do so before a `try` can promise to remove it.
+    """
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
 
 
 @contextmanager
