@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,6 @@ def compare_served_with_joined(
     repository = open_repository(model)
     plan = compile_read_plan(repository, config.feature_service)
     keys = list(plan.entity_columns)
-    # One microsecond before: a value of the moment itself belongs to what comes after it.
-    asked = moment - timedelta(microseconds=1)
     path = Path(endpoints.data) / config.entity_rows.path
     rows = (
         pl.scan_parquet(path)
@@ -56,14 +54,14 @@ def compare_served_with_joined(
         .select(*keys, *config.entity_rows.request_columns)
         .unique(subset=keys, maintain_order=True)
         .head(limit)
-        .with_columns(pl.lit(asked).dt.cast_time_unit("us").alias("event_timestamp"))
+        .with_columns(pl.lit(moment).dt.cast_time_unit("us").alias("event_timestamp"))
         .collect()
     )
     joined = repository.store.get_historical_features(
         entity_df=rows.to_pandas(), features=repository.service(config.feature_service)
     ).to_arrow()
     reader = OnlineReader(connect(endpoints.redis), plan)
-    served = reader.read({key: rows[key].to_list() for key in keys}, now=asked).to_dict(stale=False)
+    served = reader.read({key: rows[key].to_list() for key in keys}, now=moment).to_dict(stale=False)
     examples: list[str] = []
     mismatches = values = 0
     for name, offered in served.items():

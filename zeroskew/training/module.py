@@ -32,7 +32,8 @@ class Architecture:
     dropout: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        plain = asdict(self)
+        return plain | {name: list(plain[name]) for name in ("vocabulary", "hidden")}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Architecture:
