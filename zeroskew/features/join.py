@@ -27,6 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 ENTITY_ROWS = "entity rows"
 _FEW_KEYS = 1_000
+"""Up to so many keys, the source is filtered by them while it is read."""
 _INTEGERS = (
     pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64,
 )  # fmt: skip
@@ -311,6 +312,19 @@ def _pruned(
             with contextlib.suppress(OverflowError):  # a TTL that reaches beyond the calendar
                 condition &= pl.col(view.timestamp) >= moments.literal(first - view.ttl, kind)
         frame = frame.filter(condition)
+    for name, column in zip(lookup.columns[1:], view.keys.values(), strict=True):
+        asked_keys = lookup.get_column(name)
+        if schema[column] not in (pl.String, *_INTEGERS) or asked_keys.n_unique() > _FEW_KEYS:
+            continue
+        # Keys that the source's type cannot hold are not in the source.
+        values = asked_keys.unique().cast(schema[column], strict=False).drop_nulls().sort()
+        if not len(values):
+            return frame.filter(pl.lit(False))
+        # The bounds reach the row groups' statistics, the set reaches the rows.
+        frame = frame.filter(
+            pl.col(column).is_between(pl.lit(values[0]), pl.lit(values[-1])),
+            pl.col(column).is_in(values.implode()),
+        )
     return frame
 
 

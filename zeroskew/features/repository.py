@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from zeroskew.errors import ConfigError, DataError, FeatureStoreError, ZeroskewError
-from zeroskew.features import definitions as define
-from zeroskew.features.definitions import Definitions
+from zeroskew.features import definition_hashes as hashes
+from zeroskew.features.definitions import Definitions, line_in, load_definitions
 from zeroskew.features.row import FeatureRow
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Repository:
     def schema_version(self, service: str) -> str:
         """SHA-256 of everything that decides the service's values, request-time code included."""
         views = {name: self.view(name) for name in self.definitions.feature_views}
-        return define.schema_version(
+        return hashes.schema_version(
             self.service(service), views, self.definitions.on_demand, self.folder
         )
 
@@ -164,7 +164,7 @@ def open_repository(folder: str | Path) -> Repository:
     """
     folder = Path(folder).absolute()
     raw = _read_config(folder)
-    definitions = define.load_definitions(folder)
+    definitions = load_definitions(folder)
     return _open(folder, raw, definitions)
 
 
@@ -216,7 +216,7 @@ def _open(folder: Path, raw: dict[str, Any], definitions: Definitions) -> Reposi
         # Feast tries request-time functions on sample values, so anything may come out of here.
         raise ConfigError(
             f"Feast refuses the definitions: {type(error).__name__}: {_first_line(error)}",
-            where=define.line_in(folder, error) or str(folder / "features.py"),
+            where=line_in(folder, error) or str(folder / "features.py"),
         ) from error
     return Repository(folder, config.project, config, store, definitions)
 
@@ -225,7 +225,7 @@ def _apply_if_changed(store: FeatureStore, definitions: Definitions) -> None:
     from feast import Project
     from feast.errors import ProjectObjectNotFoundException
 
-    wanted = define.definitions_hash(definitions)
+    wanted = hashes.definitions_hash(definitions)
     own = [item for item in definitions.others if isinstance(item, Project)]
     try:
         known = store.registry.get_project(store.project, allow_cache=False)

@@ -269,32 +269,62 @@ def test_paths_start_at_the_repository(tmp_path, expected):
     assert joined(source_at("data/d.parquet"), Path(tmp_path / "repo")).equals(expected)
 
 
+def wipe(path: Path, unwanted, always: str = "") -> bytes:
+    """The file with the bytes of unwanted row groups, and of one column, made unreadable."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    spoilt = bytearray(path.read_bytes())
+    wiped = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for position in range(group.num_columns):
+            column = group.column(position)
+            if unwanted(group) or column.path_in_schema == always:
+                start = column.dictionary_page_offset or column.data_page_offset
+                size = column.total_compressed_size
+                spoilt[start : start + size] = bytes(size)
+                wiped += 1
+    assert wiped > 60
+    return bytes(spoilt)
+
+
 def test_only_what_is_asked_for_is_read(tmp_path):
     """Row groups outside the questions' time and columns not named are skipped."""
     path = tmp_path / "big.parquet"
     rows = table(50_000).sort("event_timestamp")
     rows.write_parquet(path, row_group_size=1000)
-    whole = path.read_bytes()
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(path)
-    spoilt = bytearray(whole)
     late = START + timedelta(minutes=6500)
     early = START + timedelta(minutes=1000)
-    wiped = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
+
+    def outside(group) -> bool:
         times = group.column(1).statistics
-        outside = times.min > late or times.max < early
-        for position in range(group.num_columns):
-            column = group.column(position)
-            if outside or column.path_in_schema == "unused":
-                start = column.dictionary_page_offset or column.data_page_offset
-                spoilt[start : start + column.total_compressed_size] = bytes(
-                    column.total_compressed_size
-                )
-                wiped += 1
-    assert wiped > 60
+        return times.min > late or times.max < early
+
+    spoilt = wipe(path, outside, always="unused")
     before = joined(source_at(str(path)))
-    path.write_bytes(bytes(spoilt))
+    path.write_bytes(spoilt)
     assert joined(source_at(str(path))).equals(before)
+
+
+def test_few_keys_are_looked_up_in_few_row_groups(tmp_path):
+    """In a table ordered by key, only the row groups of the asked keys are read."""
+    path = tmp_path / "big.parquet"
+    table(50_000).sort("driver_id").write_parquet(path, row_group_size=500)
+    asked = QUESTIONS.filter(pl.col("driver_id").is_in([3, 4]))
+
+    def answer() -> pl.DataFrame:
+        view = JoinView(
+            "drivers",
+            scan_source(source_at(str(path)), "/"),
+            {"driver_id": "driver_id"},
+            {"rating": "rating", "name": "name"},
+            "event_timestamp",
+        )
+        return point_in_time_join(asked, [view])
+
+    before = answer()
+    assert before["rating"].null_count() == 0
+    spoilt = wipe(path, lambda group: group.column(0).statistics.min > 4)
+    path.write_bytes(spoilt)
+    assert answer().equals(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zeroskew.errors import ConfigError, DataError, FeatureStoreError
-from zeroskew.features import definitions
+from zeroskew.features import definition_hashes, definitions
 from zeroskew.features.repository import feature_row, open_repository
 
 
@@ -151,7 +151,8 @@ def test_hashes_are_the_same_in_every_process(model_folder):
     """Sets and dicts are ordered differently under every PYTHONHASHSEED."""
     code = (
         "import sys, pathlib; from zeroskew.features.repository import open_repository as o;"
-        "from zeroskew.features.definitions import definitions_hash as d, load_definitions as l;"
+        "from zeroskew.features.definition_hashes import definitions_hash as d;"
+        "from zeroskew.features.definitions import load_definitions as l;"
         "print(o(sys.argv[1]).schema_version('fares'), d(l(pathlib.Path(sys.argv[1]))))"
     )
     done = subprocess.run(
@@ -161,7 +162,7 @@ def test_hashes_are_the_same_in_every_process(model_folder):
         text=True,
         check=True,
     )
-    mine = definitions.definitions_hash(definitions.load_definitions(model_folder))
+    mine = definition_hashes.definitions_hash(definitions.load_definitions(model_folder))
     assert done.stdout.strip().splitlines()[-1] == f"{version(model_folder)} {mine}"
 
 

@@ -120,6 +120,40 @@ def test_the_features_are_the_joins(build, repository, entity_rows):
     assert kept.join(straight, on=straight.columns, how="anti", nulls_equal=True).height == 0
 
 
+def with_store(model_folder, kind: str):
+    config = model_folder / "feature_store.yaml"
+    ours = "zeroskew.features.offline_store.PolarsOfflineStore"
+    config.write_text(config.read_text().replace(ours, kind))
+    return open_repository(model_folder)
+
+
+def test_another_offline_store_gives_the_same_training_set(
+    build, model_folder, entity_rows, tmp_path
+):
+    """As with a warehouse: Feast's own store joins, and nothing downstream notices."""
+    ours = build()
+    repository = with_store(model_folder, "duckdb")
+    theirs = build_training_set(
+        repository, service="fares", entity_rows=entity_rows, label="tip",
+        event_timestamp="asked_at", start=START, end=END, label_timestamp="tip_known_at",
+        validation=0.2, test=0.2, row=feature_row(repository, "fares"), out=tmp_path / "theirs",
+        code_sha="abc",
+    )  # fmt: skip
+    assert theirs.manifest == ours.manifest
+
+
+def test_an_offline_store_that_loses_rows_is_found_out(model_folder, entity_rows, tmp_path):
+    repository = with_store(model_folder, "file")
+    with pytest.raises(DataError, match="the offline store lost") as caught:
+        build_training_set(
+            repository, service="fares", entity_rows=entity_rows, label="tip",
+            event_timestamp="asked_at", start=START, end=END, label_timestamp=None,
+            validation=0.2, test=0.2, row=feature_row(repository, "fares"), out=tmp_path / "set",
+        )  # fmt: skip
+    assert "PolarsOfflineStore" in str(caught.value)
+    assert not (tmp_path / "set").exists()
+
+
 def test_encoding(build):
     training_set = build()
     numeric, categorical, label = training_set.encode("train")
