@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,18 @@ class Metrics:
     slices: tuple[Slice, ...] = ()
     bootstrap: int = 0
     seed: int = 0
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The same metrics of a model that says the base rate, of these very rows, every time."""
+        rate = self.base_rate
+        return {
+            "auc": 0.5,
+            "pr_auc": rate,
+            "log_loss": -rate * math.log(rate) - (1 - rate) * math.log1p(-rate),
+            "brier": rate * (1 - rate),
+            "ece": 0.0,
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {

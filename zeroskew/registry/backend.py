@@ -49,6 +49,8 @@ class Backend:
                 mend="set ZEROSKEW_MLFLOW, or leave it unset for the embedded registry",
             )
         self.uri = tracking_uri
+        self.shown = _without_password(tracking_uri)
+        """The URI as messages may show it."""
         self.artifact_root = artifact_root
         self.database = _sqlite_file(tracking_uri)
         """The embedded database, or None where a server keeps the state."""
@@ -89,7 +91,7 @@ class Backend:
                 if found.lifecycle_stage != "active":
                     raise RegistryError(
                         f"experiment {name!r} was deleted",
-                        where=self.uri,
+                        where=self.shown,
                         mend=f"mlflow experiments restore --experiment-id {found.experiment_id}",
                     )
                 return str(found.experiment_id)
@@ -145,7 +147,7 @@ class Backend:
                 if time.monotonic() > deadline:
                     raise RegistryError(
                         f"another process has been writing to it for {LOCK_SECONDS:.0f} s",
-                        where=self.uri,
+                        where=self.shown,
                         mend=f"end it (`fuser {path}` names it) and try again",
                     ) from None
                 time.sleep(0.02)
@@ -162,11 +164,14 @@ class Backend:
             if known is None:
                 raise
             what, mend = known
-            raise RegistryError(what, where=self.uri, mend=mend) from error
+            what = what.replace(self.uri, self.shown)
+            raise RegistryError(what, where=self.shown, mend=mend) from error
 
 
 def _explain(error: Exception) -> tuple[str, str | None] | None:
     """What went wrong and what helps, or None for an error that is not the store's."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name} is missing", f"pip install {error.name}"
     module = type(error).__module__.partition(".")[0]
     if module not in ("mlflow", "sqlalchemy", "sqlite3", "requests", "urllib3", "alembic") and (
         not isinstance(error, OSError)
@@ -220,3 +225,11 @@ def _sqlite_file(uri: str) -> Path | None:
     if parts.scheme != "sqlite" or not parts.path.removeprefix("/"):
         return None
     return Path(unquote(parts.path[1:])).absolute()
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    return uri.replace(parts.netloc, f"{user.partition(':')[0]}:…@{host}", 1)

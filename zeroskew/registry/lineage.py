@@ -10,11 +10,12 @@ from rich.tree import Tree
 
 from zeroskew.record import Measure, VersionRecord
 from zeroskew.registry.promotions import Promotion
-from zeroskew.registry.versions import COMPLETE, FILES_SHA256, IDENTITY, STAGE, ModelVersion
+from zeroskew.registry.versions import OWN_TAGS, ModelVersion
 
 ABSENT = "[yellow]not recorded[/]"
 
-_OWN = {COMPLETE, FILES_SHA256, IDENTITY, STAGE, "format", "model"}
+LONGEST = 400
+"""Characters of a text in the tree; `zeroskew registry show` prints the whole."""
 
 
 def draw_version(version: ModelVersion, entries: Sequence[Promotion], run_missing: bool) -> Tree:
@@ -51,7 +52,7 @@ def draw_version(version: ModelVersion, entries: Sequence[Promotion], run_missin
     _branch(
         tree,
         "at what cost",
-        ("training", tag.number("training_seconds", "{:,.1f} s")),
+        ("training time", tag.number("training_seconds", "{:,.1f} s")),
         ("compute", tag.number("compute_cost", "{:,.4f} " + version.tags.get("currency", ""))),
     )
     _branch(
@@ -73,7 +74,7 @@ def draw_version(version: ModelVersion, entries: Sequence[Promotion], run_missin
         ("margin", tag.number("margin", "{:g}")),
         ("reason", tag.text("verdict_reason")),
     )
-    own = _OWN | set(VersionRecord.__slots__)
+    own = OWN_TAGS | set(VersionRecord.__slots__)
     others = {k: v for k, v in version.tags.items() if k.partition(".")[0] not in own}
     if others:
         _branch(tree, "also noted", *((k, escape(v)) for k, v in sorted(others.items())))
@@ -102,7 +103,8 @@ class _Tags:
 
     def text(self, name: str) -> str:
         value = self._whole(name)
-        return escape(value) if value else ABSENT
+        shown = value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+        return escape(shown) if value else ABSENT
 
     def short(self, name: str) -> str:
         value = self._tags.get(name, "")

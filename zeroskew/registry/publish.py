@@ -38,8 +38,9 @@ def publish(
     begun = client.search_runs(
         [experiment], f"tags.`{IDENTITY}` = '{identity}'", max_results=1, order_by=["start_time"]
     )
+    known: Mapping[str, str] = {}
     if begun:
-        run_id = begun[0].info.run_id
+        run_id, known = begun[0].info.run_id, begun[0].data.params
     else:
         tags = {KIND: "version", IDENTITY: identity}
         run_id = client.create_run(experiment, tags=tags, run_name=_run_name(record)).info.run_id
@@ -58,7 +59,11 @@ def publish(
             client.log_batch(
                 run_id,
                 metrics=measured,
-                params=[Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()],
+                params=[
+                    Param(key, str(value)[:MAX_PARAM])
+                    for key, value in params.items()
+                    if key not in known
+                ],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
         version_files.upload(client, run_id, sources, listed, on_progress)

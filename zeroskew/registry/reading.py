@@ -57,12 +57,12 @@ class RegistryReader:
 
     @talks
     def models(self) -> list[str]:
-        """Names of all registered models, sorted."""
+        """Names of the models registered by zeroskew, sorted; a server may hold others' as well."""
         found: list[str] = []
         token = None
         while True:
             page = self.backend.client.search_registered_models(page_token=token)
-            found += [model.name for model in page]
+            found += [model.name for model in page if PROMOTIONS in model.tags]
             if not (token := page.token):
                 return sorted(found)
 
@@ -92,7 +92,7 @@ class RegistryReader:
                 raise
         there = ", ".join(str(v.version) for v in self.versions(name)) or "none"
         raise RegistryError(
-            f"{name} has no version {number}", where=self.backend.uri, mend=f"it has: {there}"
+            f"{name} has no version {number}", where=self.backend.shown, mend=f"it has: {there}"
         )
 
     @talks
@@ -122,7 +122,7 @@ class RegistryReader:
             there = ", ".join(f"{a} (version {v})" for a, v in sorted(aliases.items())) or "none"
             raise RegistryError(
                 f"{name} has no alias {version!r}",
-                where=self.backend.uri,
+                where=self.backend.shown,
                 mend=f"its aliases: {there}; a number names a version",
             )
         return aliases[version]
@@ -198,7 +198,7 @@ class RegistryReader:
         if found is None:
             there = ", ".join(self.models()) or "none yet; a training pipeline registers the first"
             raise RegistryError(
-                f"there is no model {name!r}", where=self.backend.uri, mend=f"registered: {there}"
+                f"there is no model {name!r}", where=self.backend.shown, mend=f"registered: {there}"
             )
         return found
 

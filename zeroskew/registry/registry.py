@@ -22,6 +22,7 @@ from zeroskew.registry.versions import (
     CHAMPION,
     FILES_SHA256,
     IDENTITY,
+    OWN_TAGS,
     PREVIOUS,
     PRODUCTION,
     PROMOTIONS,
@@ -108,7 +109,12 @@ class Registry(RegistryReader):
             )
         with self.backend.locked():
             if version is not None:
-                self._usable(name, version)
+                found = self._usable(name, version)
+                if alias == CHALLENGER and CHAMPION in found.aliases:
+                    raise RegistryError(
+                        f"version {version} is the champion: it has nobody to challenge",
+                        where=f"model {name}",
+                    )
             now = self.aliases(name).get(alias)
             if now == version:
                 return
@@ -135,6 +141,23 @@ class Registry(RegistryReader):
             if CHALLENGER in found.aliases:
                 self._point(name, CHALLENGER, None)
             self._set_stage(found, ARCHIVED)
+
+    @talks
+    def note(self, name: str, version: int, notes: Mapping[str, str]) -> None:
+        """Add to a version what came later (its route, say): tags that the lineage shows.
+
+        Raises `RegistryError` for a tag of the record or of the lifecycle: those are not notes.
+        """
+        found = self._usable(name, version)
+        own = OWN_TAGS | set(VersionRecord.__slots__)
+        for key in notes:
+            if key.partition(".")[0] in own:
+                raise RegistryError(
+                    f"`{key}` belongs to the version's record", where=f"{name} version {version}"
+                )
+        for key, value in notes.items():
+            if found.tags.get(key) != value:
+                self.backend.client.set_model_version_tag(name, str(version), key, value)
 
     @talks
     def promote(

@@ -27,6 +27,9 @@ PROMOTIONS = "promotions_run"
 """Tag of the registered model: id of the run that holds the promotion log."""
 KIND = "zeroskew.kind"
 
+OWN_TAGS = frozenset({STAGE, IDENTITY, COMPLETE, FILES_SHA256, "format"})
+"""Tags of a version besides those of its record."""
+
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 ALIAS = re.compile(r"^(?![vV][0-9]+$)[A-Za-z0-9_-]{1,255}$")
 

@@ -27,7 +27,9 @@ except AliasConflict:
 """
 
 
-def test_a_version_goes_through_the_server_and_back(server, record, files, tmp_path, monkeypatch):
+def test_a_version_goes_through_the_server_and_back(
+    server, server_folder, record, files, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     registry = Registry(server)
     steps: list[tuple[str, int, int]] = []
@@ -47,6 +49,14 @@ def test_a_version_goes_through_the_server_and_back(server, record, files, tmp_p
         assert (folder / name).read_bytes() == files[name].read_bytes()
     assert (folder / "triton/net/1/model.onnx").read_bytes() == b"graph"
     assert not (tmp_path / "mlruns").exists()
+    (stored,) = server_folder.rglob("artifacts/export/model.onnx")
+    stored.write_bytes(stored.read_bytes()[:-1])
+    with pytest.raises(RegistryError, match="is not the file that was registered"):
+        registry.download("proxied", 1, tmp_path / "changed")
+    stored.unlink()
+    with pytest.raises(RegistryError, match=r"export/model\.onnx is gone from the artifact store"):
+        registry.download("proxied", 1, tmp_path / "lost")
+    assert {p.name for p in tmp_path.iterdir()} == {"made", "out"}
 
 
 def test_promotion_history_and_rollback_through_the_server(server, record, files) -> None:

@@ -237,3 +237,11 @@ def test_tiny_samples_get_a_value_and_honest_intervals(n) -> None:
     auc = found.values["auc"]
     assert auc.value == 0.0
     assert (auc.low is None) == (auc.high is None)
+
+
+@given(rows())
+def test_the_baseline_is_the_base_rate_as_a_score(data) -> None:
+    _, labels = data
+    constant = np.full(len(labels), labels.mean())
+    found = evaluate(constant, labels, config=QUICK)
+    assert found.baseline == pytest.approx({k: v.value for k, v in found.values.items()}, abs=1e-9)

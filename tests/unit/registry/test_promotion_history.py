@@ -123,6 +123,8 @@ def test_what_cannot_be_promoted(three) -> None:
 def test_archive_sets_a_challenger_aside_but_never_the_champion(three) -> None:
     three.promote(NAME, 1, "first")
     three.set_alias(NAME, "challenger", 2)
+    with pytest.raises(RegistryError, match="nobody to challenge"):
+        three.set_alias(NAME, "challenger", 1)
     three.archive(NAME, 2)
     assert state(three)["aliases"] == {"champion": 1}
     assert state(three)["stages"] == ["Production", "Archived", "Staging"]

@@ -12,6 +12,7 @@ import pytest
 
 from zeroskew.errors import DataError, RegistryError
 from zeroskew.record import VersionRecord
+from zeroskew.registry import Registry
 
 NAME = "flight_delay"
 
@@ -205,3 +206,47 @@ def test_broken_databases_are_explained(open_registry, home, record) -> None:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     with pytest.raises(RegistryError, match="another release of MLflow"):
         open_registry().models()
+
+
+def test_models_of_others_are_left_out_of_lists_and_refused(registry, files, record) -> None:
+    client = registry.backend.client
+    client.create_registered_model("Somebody else's model")
+    client.create_registered_model("flight_delay")
+    assert registry.models() == []
+    assert registry.versions(NAME) == []
+    assert registry.history(NAME) == []
+    assert registry.register(NAME, record(), files) == 1
+    registry.promote(NAME, 1, "first")
+    assert registry.models() == [NAME]
+    assert len(registry.history(NAME)) == 1
+
+
+def test_a_retry_may_bring_other_run_parameters(registry, open_registry, files, record, death):
+    dying = open_registry()
+    death.at(dying, 6)
+    with pytest.raises(death.Killed):
+        dying.register(NAME, record(), files, params={"learning_rate": 0.1})
+    number = registry.register(NAME, record(), files, params={"learning_rate": 0.2, "epochs": 3})
+    assert number == 1
+    assert registry.version(NAME, 1).complete
+
+
+def test_passwords_do_not_get_into_messages() -> None:
+    registry = Registry("http://ann:secret@127.0.0.1:1/mlflow")
+    assert registry.backend.shown == "http://ann:…@127.0.0.1:1/mlflow"
+    with pytest.raises(RegistryError, match="not a model name") as caught:
+        registry.versions("Ann's")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(RegistryError, match="no tracking URI"):
+        Registry("")
+
+
+def test_notes_come_later_and_do_not_touch_the_record(registry, files, record) -> None:
+    registry.register(NAME, record(), files)
+    registry.note(NAME, 1, {"route": "flights.example.org", "stage_of": "x"})
+    assert registry.version(NAME, 1).tags["route"] == "flights.example.org"
+    assert registry.version(NAME, 1).record == record()
+    for key in ("stage", "data_hash", "metrics.1", "complete"):
+        with pytest.raises(RegistryError, match="belongs to the version's record"):
+            registry.note(NAME, 1, {"fine": "x", key: "y"})
+    assert "fine" not in registry.version(NAME, 1).tags
