@@ -96,6 +96,24 @@ def test_a_defect_keeps_its_traceback_and_leaves_no_error(tmp_path):
     assert not (tmp_path / "error.json").exists()
 
 
+def test_a_process_that_leaves_at_once_has_said_and_closed_everything(tmp_path):
+    body = f"""
+        import atexit, threading, time
+        file = open({str(tmp_path / "late.txt")!r}, "w")
+        atexit.register(lambda: (file.write("handler"), file.close()))
+        threading.Thread(target=lambda: (time.sleep(0.3), print("thread"))).start()
+        print("said", end="")
+    """
+    done = run_step(body, tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "saidthread\n"
+    assert (tmp_path / "late.txt").read_text() == "handler"
+
+
+def test_an_exit_status_is_kept(tmp_path):
+    assert run_step("raise KeyboardInterrupt", tmp_path).returncode in (130, -2)
+
+
 def test_a_step_sees_the_endpoints_as_variables(tmp_path):
     done = run_step('import os\nprint(os.environ["ZEROSKEW_DATA"])', tmp_path)
     assert done.stdout.strip() == str(tmp_path / "home/data")
