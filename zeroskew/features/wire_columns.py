@@ -107,20 +107,22 @@ def encode_keys(columns: Sequence[tuple[str, str, pa.Array]], project: str) -> p
     return _joined(pieces)
 
 
-def bulk_strings(columns: Sequence[pa.Array]) -> pa.Array:
-    """Each row's cells as RESP bulk strings, one after another: Arrow binary `[n]`."""
+def bulk_strings(columns: Sequence[pa.Array], before: Sequence[bytes] | None = None) -> pa.Array:
+    """Each row's cells as RESP bulk strings, one after another: Arrow binary `[n]`.
+
+    `before`: constant bytes in front of each column's string, such as the name of its field.
+    """
     pieces: list[Any] = []
-    for column in columns:
+    for column, name in zip(columns, before or [b""] * len(columns), strict=True):
         lengths = pc.binary_length(column)
         shortest, longest = (int(v.as_py()) for v in pc.min_max(lengths).values())
         if shortest == longest:
-            header: Any = b"$%d\r\n" % longest
+            header: Any = b"%b$%d\r\n" % (name, longest)
         elif longest < 4096:
-            header = pa.array([b"$%d\r\n" % n for n in range(longest + 1)], pa.binary()).take(
-                lengths
-            )
+            headers = [b"%b$%d\r\n" % (name, n) for n in range(longest + 1)]
+            header = pa.array(headers, pa.binary()).take(lengths)
         else:
-            header = _joined([b"$", lengths.cast(pa.string()).cast(pa.binary()), b"\r\n"])
+            header = _joined([name + b"$", lengths.cast(pa.string()).cast(pa.binary()), b"\r\n"])
         pieces += [header, column, b"\r\n"]
     return _joined(pieces)
 

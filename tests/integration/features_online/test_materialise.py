@@ -152,10 +152,12 @@ def stored(client, i):
     return layout.decode_event_time(row[layout.event_time_field("v")]), a
 
 
-def test_newest_wins_over_every_pair_of_moments(valkey_address):
-    """Before and after the epoch, whole seconds or not, in every order."""
+@pytest.mark.parametrize("hsetex", [True, False])
+def test_newest_wins_over_every_pair_of_moments(valkey_address, hsetex):
+    """Before and after the epoch, whole seconds or not, in every order; old servers too."""
     client = plain(valkey_address)
     writer = OnlineWriter(client)
+    writer._knows_hsetex = hsetex
     moments = [
         -(2**50), -10_000_001, -1_000_000, -999_999, -1, 0, 1, 999_999, 1_000_000, 1_000_001,
         127_999_999, 128_000_000, 2**31 * 10**6, 2**50, 2**50 + 1,
@@ -169,6 +171,28 @@ def test_newest_wins_over_every_pair_of_moments(valkey_address):
     for i, (x, y) in zip(ids, pairs, strict=True):
         assert stored(client, i) == ((y, i + 1000) if y > x else (x, i)), (x, y)
     assert count.written == sum(y > x for x, y in pairs)
+
+
+def commands(client):
+    return {k.removeprefix("cmdstat_"): v["calls"] for k, v in client.info("commandstats").items()}
+
+
+def test_new_entities_go_the_short_way_and_known_ones_through_the_script(valkey_address):
+    client = plain(valkey_address)
+    writer = OnlineWriter(client)
+    client.config_resetstat()
+    ids = list(range(3000))
+    assert writer.write(ROWS, table(ids, [5] * 3000, ids), event_time="ts").written == 3000
+    done = commands(client)
+    assert done["hsetex"] == 3000
+    assert "evalsha" not in done
+    mixed = list(range(1000, 5000))  # a third is known; of those, every second one is older
+    times = [4 if i % 2 else 6 for i in mixed]
+    count = writer.write(ROWS, table(mixed, times, [i + 1 for i in mixed]), event_time="ts")
+    assert (count.written, count.kept) == (3000, 1000)
+    for i in (999, 1000, 1001, 2999, 3000, 4999):
+        old = i < 1000 or (i < 3000 and i % 2)
+        assert stored(client, i) == ((5, i) if old else (4 if i % 2 else 6, i + 1))
 
 
 def test_repeated_entities_in_one_table_end_with_the_newest(valkey_address):
