@@ -61,7 +61,8 @@ def compare_served_with_joined(
         entity_df=rows.to_pandas(), features=repository.service(config.feature_service)
     ).to_arrow()
     reader = OnlineReader(connect(endpoints.redis), plan)
-    served = reader.read({key: rows[key].to_list() for key in keys}, now=moment).to_dict(stale=False)
+    asked = {key: rows[key].to_list() for key in keys}
+    served = reader.read(asked, now=moment).to_dict(stale=False)
     examples: list[str] = []
     mismatches = values = 0
     for name, offered in served.items():

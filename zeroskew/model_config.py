@@ -251,7 +251,7 @@ def parse_model_config(text: str, *, where: str = "model.yaml") -> ModelConfig:
         ) from None
 
 
-def _explain(root: yaml.Node, where: str, problem: Any) -> str:
+def _explain(root: yaml.Node | None, where: str, problem: Any) -> str:
     location = tuple(problem["loc"])
     line = _line(root, location)
     field = ".".join(str(part) for part in location)

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from zeroskew.errors import ConfigError, SchemaError, ZeroskewError
-from zeroskew.features.sources import is_readable, scan_source, unreadable
+from zeroskew.features.sources import READ_ERRORS, is_readable, scan_source, unreadable
 
 EVENT_TIMESTAMP = "event_timestamp"
 
@@ -89,7 +89,7 @@ def _run_sql(query: str, registry: Any, project: str, repo_path: Any) -> pl.Data
         raise
     except FileNotFoundError as error:
         raise unreadable(str(error.filename or "entity rows"), error) from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         raise ConfigError(
             f"cannot be run: {str(error).splitlines()[0]}",
             where="SQL of the entity rows",

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.exceptions import PanicException
 
 from zeroskew.errors import SchemaError, ZeroskewError
 from zeroskew.features import asof, moments
-from zeroskew.features.sources import unreadable
+from zeroskew.features.sources import collect, unreadable
 
 Progress = Callable[[str, int, int], None]
 
@@ -98,7 +99,7 @@ def _join_view(
 
     asked_code, lookup = keys.of(view, schema)
     frame = _pruned(view, schema, lookup, asked).select(wanted)
-    source = _collect(frame, view)
+    source = collect(frame, view.place)
 
     event_column = moments.as_utc(source.get_column(view.timestamp), where=view.place)
     created_column: pl.Series | None = None
@@ -173,16 +174,7 @@ def source_schema(view: JoinView) -> pl.Schema:
         return view.frame.collect_schema()
     except ZeroskewError:
         raise
-    except Exception as error:
-        raise unreadable(view.place, error) from None
-
-
-def _collect(frame: pl.LazyFrame, view: JoinView) -> pl.DataFrame:
-    try:
-        return frame.collect()
-    except ZeroskewError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (Exception, PanicException) as error:
         raise unreadable(view.place, error) from None
 
 

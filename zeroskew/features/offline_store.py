@@ -32,7 +32,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from zeroskew.errors import ConfigError, SchemaError, ZeroskewError
+from zeroskew.errors import ConfigError, SchemaError
 from zeroskew.features import moments
 from zeroskew.features.entity_rows import (
     EVENT_TIMESTAMP,
@@ -43,11 +43,11 @@ from zeroskew.features.join import point_in_time_join
 from zeroskew.features.retrieval import join_views, questions_of
 from zeroskew.features.source_writing import append, overwrite, write_log
 from zeroskew.features.sources import (
+    collect,
     column_types,
     is_readable,
     place_of,
     scan_source,
-    unreadable,
 )
 
 
@@ -350,27 +350,22 @@ def _pull(
     where = place_of(source, config.repo_path)
     frame = scan_source(source, config.repo_path)
     wanted = list(dict.fromkeys([*columns, timestamp, *([created] if created else [])]))
-    try:
-        schema = frame.collect_schema()
-        missing = [name for name in wanted if name not in schema]
-        if missing:
-            raise SchemaError(
-                f"lacks column {', '.join(map(repr, missing))}",
-                where=where,
-                mend=f"it has: {', '.join(schema.names())}",
-            )
-        kind = schema[timestamp]
-        moment = pl.col(timestamp)
-        if isinstance(kind, pl.Datetime):
-            if start is not None:
-                frame = frame.filter(moment >= moments.literal(start, kind))
-            if end is not None:
-                frame = frame.filter(moment <= moments.literal(end, kind))
-        rows = frame.select(wanted).collect()
-    except ZeroskewError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise unreadable(where, error) from None
+    schema = frame.collect_schema()
+    missing = [name for name in wanted if name not in schema]
+    if missing:
+        raise SchemaError(
+            f"lacks column {', '.join(map(repr, missing))}",
+            where=where,
+            mend=f"it has: {', '.join(schema.names())}",
+        )
+    kind = schema[timestamp]
+    moment = pl.col(timestamp)
+    if isinstance(kind, pl.Datetime):
+        if start is not None:
+            frame = frame.filter(moment >= moments.literal(start, kind))
+        if end is not None:
+            frame = frame.filter(moment <= moments.literal(end, kind))
+    rows = collect(frame.select(wanted), where)
     times = [moments.as_utc(rows.get_column(n), where=where) for n in (timestamp, created) if n]
     rows = rows.with_columns(times)
     # A second time, for columns that are text and for bounds that a coarser unit rounded.

@@ -212,6 +212,12 @@ def _open(folder: Path, raw: dict[str, Any], definitions: Definitions) -> Reposi
             where=str(folder / "features.py"),
             mend="write the data first, or declare every column in the view's `schema`",
         ) from None
+    except OSError as error:
+        raise FeatureStoreError(
+            f"the registry cannot be read or written: {error.strerror or error}",
+            where=str(registry_file or raw.get("registry")),
+            mend="make room, or correct its path or permissions",
+        ) from None
     except Exception as error:
         # Feast tries request-time functions on sample values, so anything may come out of here.
         raise ConfigError(

@@ -11,7 +11,7 @@ import polars as pl
 from zeroskew.errors import ConfigError, FeatureStoreError
 from zeroskew.features import moments
 from zeroskew.features.join import JoinView, source_schema
-from zeroskew.features.sources import place_of, scan_source
+from zeroskew.features.sources import collect, place_of, scan_source
 
 POLARS_OF_FEAST: Mapping[str, pl.DataType] = {
     "STRING": pl.String(),
@@ -118,10 +118,11 @@ def questions_of(
             within = within.filter(
                 moment >= moments.literal(first, kind), moment <= moments.literal(last, kind)
             )
-        rows = within.select(
+        wanted = within.select(
             *(pl.col(theirs).alias(mine) for mine, theirs in sorted(view.keys.items())),
             moment.alias(event_timestamp),
-        ).collect()
+        )
+        rows = collect(wanted, view.place)
         times = moments.as_utc(rows.get_column(event_timestamp), where=view.place)
         parts.append(rows.with_columns(times.dt.cast_time_unit("us")))
     rows = pl.concat(parts, how="vertical_relaxed")

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from zeroskew.errors import ConfigError, FeatureStoreError, SchemaError
 from zeroskew.features.sources import (
+    READ_ERRORS,
     _iceberg_table,
     _is_iceberg_source,
     is_delta,
@@ -69,7 +70,7 @@ def append(source: Any, table: pa.Table, repo_path: Any) -> None:
                 table = pa.concat_tables([old, _fitted(table, old.schema, where)])
             else:
                 _fitted(table, schema, where)
-        except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        except (*READ_ERRORS, pa.ArrowException) as error:
             raise unreadable(where, error) from None
     if _is_file(filesystem, path) or (path.endswith(".parquet") and not _exists(filesystem, path)):
         _write_file(table, path, filesystem)

@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PanicException
 
 from zeroskew.errors import ConfigError, DataError, ZeroskewError
+
+READ_ERRORS = (pl.exceptions.PolarsError, PanicException, OSError)
+"""What Polars raises on tables that cannot be read; on some broken Parquet files it panics."""
 
 _CASTS = pl.ScanCastOptions(
     integer_cast="upcast",
@@ -52,7 +56,17 @@ def scan_source(source: Any, repo_path: str | Path | None) -> pl.LazyFrame:
         return frame
     except ZeroskewError:
         raise
-    except Exception as error:
+    except (Exception, PanicException) as error:
+        raise unreadable(where, error) from None
+
+
+def collect(frame: pl.LazyFrame, where: str) -> pl.DataFrame:
+    """Read a lazy frame. Raises `DataError` that names `where` if a file does not let itself."""
+    try:
+        return frame.collect()
+    except ZeroskewError:
+        raise
+    except READ_ERRORS as error:
         raise unreadable(where, error) from None
 
 

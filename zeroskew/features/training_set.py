@@ -26,7 +26,7 @@ from zeroskew.features.content_hash import content_hash
 from zeroskew.features.join import Progress
 from zeroskew.features.repository import Repository
 from zeroskew.features.row import FeatureRow
-from zeroskew.features.sources import unreadable
+from zeroskew.features.sources import READ_ERRORS, unreadable
 
 SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
@@ -105,7 +105,7 @@ class TrainingSet:
         path = self._path("train")
         try:
             return list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except READ_ERRORS as error:
             raise unreadable(str(path), error) from None
 
     def read(self, split: str, columns: list[str] | None = None) -> pl.DataFrame:
@@ -122,7 +122,7 @@ class TrainingSet:
                 )
         try:
             return pl.read_parquet(path, columns=columns)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except READ_ERRORS as error:
             raise unreadable(str(path), error) from None
 
     def encode(

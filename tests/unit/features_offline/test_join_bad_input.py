@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -138,3 +139,29 @@ def test_a_file_that_goes_away_between_opening_and_reading(tmp_path):
     frame.collect_schema()
     path.unlink()
     complaint(DataError, ROWS, view(frame))
+
+
+def test_a_parquet_with_any_bytes_changed_is_read_or_refused(tmp_path):
+    """Nothing but an answer or a DataError, not even where Polars itself panics."""
+    path = tmp_path / "drivers.parquet"
+    frame = pl.DataFrame(
+        {"k": range(2000), "at": [NOON] * 2000, "x": [f"v{i}" for i in range(2000)]}
+    )
+    frame.write_parquet(path, row_group_size=300)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for attempt in range(120):
+        spoilt = bytearray(good)
+        if attempt % 2:
+            spoilt[rng.integers(len(good) - 2500, len(good))] = rng.integers(0, 256)
+        else:
+            for _ in range(8):
+                spoilt[rng.integers(0, len(good))] = rng.integers(0, 256)
+        path.write_bytes(bytes(spoilt))
+        source = view(created_timestamp=None, frame=scan_parquet(str(path)))
+        try:
+            point_in_time_join(ROWS, [source])
+        except DataError:
+            refused += 1
+    assert refused > 30

@@ -288,6 +288,13 @@ def test_a_registry_cut_short(model_folder):
     assert str(registry) in text
 
 
+def test_a_registry_that_cannot_be_written(model_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZEROSKEW_REGISTRY", str(tmp_path / "file" / "registry.db"))
+    text = complaint(model_folder, FeatureStoreError)
+    assert "file/registry.db: the registry cannot be read or written" in text
+
+
 def test_types_to_infer_from_a_table_that_is_not_there(model_folder):
     edit(
         model_folder / "features.py",
