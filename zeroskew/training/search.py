@@ -7,6 +7,7 @@ rows go to the trials through Ray's object store, once.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,14 +83,21 @@ def search(
     """Search `config.space`; Ray must be running. `state` is the search's own folder.
 
     A search that finished there is not repeated, one that was interrupted goes on. Raises
-    `TrainingError` if no trial gave a loss.
+    `TrainingError` if no trial gave a loss, `KeyboardInterrupt` on Ctrl-C.
     """
     finished = state / RESULT
     if finished.is_file():
         if on_progress:
             on_progress("search (done before)", config.trials, config.trials)
         return SearchResult.from_json(json.loads(finished.read_text(encoding="utf-8")))
+    # Ray Tune prints the traceback of every failed trial; ours is one message for all of them.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     results = _tuner(train, validation, statistics, config, state, gpu, on_progress).fit()
+    if len(results) < len(sample_space(config)) or not all(
+        result.error or (result.metrics or {}).get("done") for result in results
+    ):
+        # Tune takes Ctrl-C for a wish to end early, keeps what it has, and returns.
+        raise KeyboardInterrupt
     trials = sorted(
         (
             Trial(
@@ -247,9 +255,9 @@ def _progress(on_progress: OnProgress, total: int) -> Any:
 def _all_failed(failures: list[Any]) -> TrainingError:
     cause = failures[0] if failures else None
     inner = getattr(cause, "cause", None) or getattr(cause, "__cause__", None) or cause
-    text = (
-        str(inner).strip().splitlines()[-1] if inner and str(inner).strip() else "no reason given"
-    )
+    # The text ends in the error's own lines; those of the traceback and of its mend are indented.
+    lines = [line for line in str(inner or "").splitlines() if line[:1].strip()]
+    text = lines[-1].removeprefix("zeroskew.errors.TrainingError: ") if lines else "no reason given"
     return TrainingError(
         f"every one of the {len(failures)} trials failed: {text}",
         where="training.space in model.yaml",

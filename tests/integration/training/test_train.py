@@ -162,7 +162,7 @@ def test_a_search_space_that_cannot_work_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         module.train("made", config(low="1e18", high="1e20"), tmp_path / "c")
     assert "every one of the 3 trials failed" in str(caught.value)
-    assert "not a number" in str(caught.value)
+    assert "the loss of epoch 1 is not a number" in str(caught.value)
     assert not (tmp_path / "c").exists()
 
 
