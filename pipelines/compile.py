@@ -291,6 +291,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from pipelines.shell import run
+    from zeroskew.cli.shell import run
 
     run(main)

@@ -214,6 +214,6 @@ def _shown(path: str) -> str:
 
 
 if __name__ == "__main__":
-    from pipelines.shell import run
+    from zeroskew.cli.shell import run
 
     run(demo)

@@ -233,6 +233,6 @@ def _outputs(folder: Path, seconds: Mapping[str, float]) -> dict[str, StepRun]:
 
 if __name__ == "__main__":
     from pipelines.run_commands import app
-    from pipelines.shell import run
+    from zeroskew.cli.shell import run
 
     run(app)

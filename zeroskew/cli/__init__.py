@@ -7,12 +7,10 @@ commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
-import sys
 
 import typer
-from rich.console import Console
 
-from zeroskew.errors import ZeroskewError
+from zeroskew.cli.shell import run
 
 app = typer.Typer(
     name="zeroskew",
@@ -27,16 +25,7 @@ GROUPS = ("features", "data", "export", "registry", "embedded")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message on stderr, never a traceback."""
-    errors = Console(stderr=True, highlight=False)
+    """Entry point of the `zeroskew` command."""
     for group in GROUPS:
         importlib.import_module(f"zeroskew.cli.{group}").register(app)
-    try:
-        app(standalone_mode=True)
-    except ZeroskewError as error:
-        errors.print(f"[bold red]error[/] [dim]({error.reason})[/]")
-        errors.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("interrupted; nothing half-written was kept")
-        sys.exit(130)
+    run(app)
