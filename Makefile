@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON_ENV := .venv/bin
 
-.PHONY: help install demo test lint compile bench lock clean
+.PHONY: help install triton demo test lint compile bench lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -11,11 +11,14 @@ help: ## what can be made
 install: ## the environment, .venv, from requirements.lock
 	@scripts/install.sh
 
+triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
+	@scripts/install_triton.sh
+
 demo: install ## flights → champion v1 → challenger v2, with a table and a page
 	@$(PYTHON_ENV)/python -m pipelines.demo
 
-test: install ## every test
-	@$(PYTHON_ENV)/python -m pytest
+test: install triton ## every test, on two cores
+	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## ruff, types, import rules
 	@$(PYTHON_ENV)/ruff check .

@@ -37,7 +37,7 @@ CREDENTIALS = (
     "MLFLOW_TRACKING_PASSWORD",
 )
 """Keys of the Secret. What a cluster does not need may be missing or empty."""
-USER = 1000
+USER = 10001
 """The user of the platform's images; nothing in them needs root."""
 
 

@@ -94,6 +94,8 @@ def unreadable(where: str, error: BaseException) -> DataError:
         return DataError(
             "is not there", where=where, mend="write the table, or correct the source's path"
         )
+    if "File out of specification" in reason:
+        reason = f"cut short, damaged or not Parquet ({reason.removeprefix('parquet: ')})"
     return DataError(
         f"cannot be read: {reason}",
         where=where,

@@ -45,15 +45,7 @@ def evaluation_page(
         Tile(NAMES.get(name, name), measure.value, _interval(measure))
         for name, measure in metrics.values.items()
     )
-    if champion is not None:
-        page.section(f"Beside the champion, version {champion_version}", "On the same rows.")
-        page.table(
-            ["Metric", "This version", "Champion"],
-            [
-                [NAMES.get(name, name), measure.value, champion.values[name].value]
-                for name, measure in metrics.values.items()
-            ],
-        )
+    _beside(page, metrics, champion, champion_version)
     compared = {"this version": metrics}
     if champion is not None:
         compared[f"champion, version {champion_version}"] = champion
@@ -85,6 +77,26 @@ def evaluation_page(
             ],
         )  # fmt: skip
     return page.render()
+
+
+def _beside(
+    page: Page, metrics: Metrics, champion: Metrics | None, champion_version: int | None
+) -> None:
+    """One table: this version, the champion, and what knowing nothing comes to."""
+    head = ["Metric", "This version", "Baseline"]
+    rows = [
+        [NAMES.get(name, name), measure.value, metrics.baseline[name]]
+        for name, measure in metrics.values.items()
+    ]
+    caption = "On the same rows. The baseline gives every row the share of label 1 as its score."
+    if champion is None:
+        page.section("Beside a baseline", caption)
+    else:
+        page.section(f"Beside the champion, version {champion_version}", caption)
+        head.insert(2, "Champion")
+        for row, name in zip(rows, metrics.values, strict=True):
+            row.insert(2, champion.values[name].value)
+    page.table(head, rows)
 
 
 def curves(compared: Mapping[str, Metrics]) -> list[tuple[Svg, str]]:

@@ -66,7 +66,10 @@ def register_version(
         params=read_json(Path(checkpoint) / "checkpoint.json")["hyperparameters"],
         on_progress=ProgressLines(),
     )
-    if record.verdict == "loses":
+    if registry.champion(config.name) == version:
+        # A repeated run whose version was promoted meanwhile: it is beyond being a challenger.
+        pass
+    elif record.verdict == "loses":
         registry.archive(config.name, version)
     else:
         before = registry.alias(config.name, CHALLENGER)

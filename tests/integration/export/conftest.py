@@ -19,10 +19,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-HOW = (
-    "no Triton environment; make one with: python3.11 -m venv ~/.cache/zeroskew/triton-venv && "
-    "~/.cache/zeroskew/triton-venv/bin/pip install nvidia-pytriton==0.7.0 'numpy<2' onnxruntime"
-)
+HOW = "no Triton environment: run `make triton`"
 TYPES = {"FP32": np.float32, "INT32": np.int32}
 
 
@@ -87,7 +84,7 @@ def sample_model() -> ModuleType:
 @pytest.fixture(scope="session")
 def triton_python() -> Path:
     """Python of the environment that holds Triton."""
-    default = Path.home() / ".cache" / "zeroskew" / "triton-venv"
+    default = Path(__file__).parents[3] / ".venv-triton"
     python = Path(os.environ.get("ZEROSKEW_TRITON_VENV") or default) / "bin" / "python"
     probe = "import onnxruntime, numpy, pytriton, sys; sys.exit(numpy.__version__[0] != '1')"
     if not python.exists() or subprocess.run([python, "-c", probe], capture_output=True).returncode:

@@ -28,7 +28,7 @@ from zeroskew.errors import ConfigError, DataError, RegistryError, ValidationFai
 from zeroskew.features.row import FeatureRow
 from zeroskew.registry import Registry
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.xdist_group("tickets")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 MODEL = Path(__file__).parent / "models/tickets"
 FIRST = {"start_time": "2024-01-02", "end_time": "2024-02-10"}
 SECOND = {"start_time": "2024-01-12", "end_time": "2024-02-20T00:00:00+00:00"}
@@ -109,6 +109,7 @@ def test_the_dashboard_gets_curves_tables_and_pages(first):
         html = first.steps[step].artifacts["report"].read_text()
         assert html.count("<html") == pages
         assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "Beside a baseline" in evaluate.artifacts["report"].read_text()
 
 
 def test_the_challenger_is_compared_with_the_champion_on_the_same_rows(second, champion, registry):
@@ -126,6 +127,23 @@ def test_the_challenger_is_compared_with_the_champion_on_the_same_rows(second, c
     else:
         assert (record.verdict, found.stage, found.aliases) == ("loses", "Archived", ())
     assert registry.champion("tickets") == champion
+    assert (
+        "Beside the champion, version 1" in second.steps["evaluate"].artifacts["report"].read_text()
+    )
+
+
+def test_a_register_step_repeated_after_the_promotion_leaves_the_champion(
+    first, champion, registry, home, tmp_path, monkeypatch
+):
+    from zeroskew.steps.register import register_version
+
+    monkeypatch.setenv("ZEROSKEW_HOME", str(home))
+    names = ("training_set", "profile", "checkpoint", "exported", "evaluation")
+    made = {k: v for step in first.steps.values() for k, v in step.artifacts.items() if k in names}
+    before = registry.version("tickets", champion)
+    again = register_version(MODEL, **made, registered=tmp_path / "registered.json")
+    assert again["version"] == champion
+    assert registry.version("tickets", champion) == before
 
 
 def test_the_second_set_is_measured_against_the_champions_profile(second):
@@ -280,7 +298,7 @@ def test_a_source_cut_short_stops_the_pipeline_at_its_gate(first, tmp_path, home
     source = tmp_path / "data/tickets/agents.parquet"
     source.write_bytes(source.read_bytes()[:-100])
     events = []
-    with pytest.raises(ValidationFailed, match=r"agents +readable(.|\n)*cut short"):
+    with pytest.raises(ValidationFailed, match=r"agents +readable(.|\n)*cut\s+short"):
         run_locally(training_pipeline(MODEL), FIRST, on_event=events.append)
     assert [e.step for e in events if e.kind == "started"][-1] == "gate: sources"
 
