@@ -12,10 +12,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from zeroskew.errors import RegistryError, ZeroskewError
@@ -136,6 +136,24 @@ class Backend:
                     self._depth -= 1
             finally:
                 os.close(descriptor)
+
+    def upsert(self, call: Callable[..., Any], *arguments: str) -> None:
+        """Set a tag or an alias, also when another writer sets the same one at the same moment.
+
+        MLflow's server looks for the row and then inserts it; of two that both found none, the
+        second is refused by the database's constraint.
+        """
+        from mlflow.exceptions import MlflowException
+
+        for attempt in range(5):
+            try:
+                call(*arguments)
+                return
+            except MlflowException as error:
+                text = str(error).lower()
+                if attempt == 4 or not any(word in text for word in ("constraint", "duplicate")):
+                    raise
+                time.sleep(0.05 * (attempt + 1))
 
     def _acquire(self, descriptor: int, path: Path) -> None:
         deadline = time.monotonic() + LOCK_SECONDS

@@ -157,7 +157,9 @@ class Registry(RegistryReader):
                 )
         for key, value in notes.items():
             if found.tags.get(key) != value:
-                self.backend.client.set_model_version_tag(name, str(version), key, value)
+                self.backend.upsert(
+                    self.backend.client.set_model_version_tag, name, str(version), key, value
+                )
 
     @talks
     def promote(
@@ -348,11 +350,16 @@ class Registry(RegistryReader):
         if version is None and now is not None:
             self.backend.client.delete_registered_model_alias(name, alias)
         elif version is not None and now != version:
-            self.backend.client.set_registered_model_alias(name, alias, str(version))
+            self.backend.upsert(
+                self.backend.client.set_registered_model_alias, name, alias, str(version)
+            )
 
     def _set_stage(self, found: ModelVersion, stage: str) -> None:
         if found.stage != stage:
-            self.backend.client.set_model_version_tag(found.name, str(found.version), STAGE, stage)
+            client = self.backend.client
+            self.backend.upsert(
+                client.set_model_version_tag, found.name, str(found.version), STAGE, stage
+            )
 
 
 def _conflict(name: str, alias: str, now: int | None, expected: Expected) -> AliasConflict:

@@ -178,3 +178,60 @@ def test_a_broken_feed_does_not_pass(built, repository, config: ModelConfig):
     for what, frame in broken.items():
         with pytest.raises(ValidationFailed):
             validate(frame, types, config.validation, None, where=what).raise_if_failed()
+
+
+def test_the_flights_own_network_multiplies_in_int8(built, config: ModelConfig, tmp_path: Path):
+    """The real rows through the real module, quantized within the model's own limits, planned."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
+    import torch
+
+    from zeroskew.export.export import export_model
+    from zeroskew.export.tensorrt_builder import build_plan
+    from zeroskew.training import optimise
+    from zeroskew.training.checkpoint import CheckpointInfo, save_checkpoint
+    from zeroskew.training.vocabulary import learn_statistics
+
+    training_set, _ = built
+    rows = optimise.Rows(*training_set.encode("train"))
+    statistics = learn_statistics(rows.numeric, rows.categorical, config.inputs.max_categories)
+    hyper = optimise.Hyperparameters((128, 64), 2e-3, 1e-3, 0.1, 8)
+    network, device = optimise.make_network(statistics, hyper, 7), torch.device("cpu")
+    optimise.run_epochs(
+        optimise.LogitsOf(network), rows.prepared(network, device), hyper, epochs=2,
+        batch_size=1024, positive_weight=1.0, seed=7, after_epoch=lambda _: True, device=device,
+    )  # fmt: skip
+    save_checkpoint(
+        tmp_path / "checkpoint",
+        network.eval(),
+        CheckpointInfo(
+            row=training_set.row,
+            training_set=training_set.manifest.content_hash,
+            architecture=network.architecture.to_json(),
+            seed=7,
+            epochs=2,
+        ),
+    )
+    planned = config.model_copy(
+        update={"export": config.export.model_copy(update={"tensorrt": ("SM89",)})}
+    )
+    record = export_model(
+        tmp_path / "checkpoint",
+        training_set.folder,
+        planned,
+        tmp_path / "exported",
+        plan_cache=tmp_path / "cache",
+    )
+    assert record.precision == "int8", record.precision_reason
+    (said,) = record.plan_files
+    plan = build_plan(
+        tmp_path / "exported/model.onnx", target="SM89", cache=tmp_path / "cache",
+        max_batch=record.max_batch, opt_batch=planned.export.latency.batch,
+    )  # fmt: skip
+    assert plan.cached
+    assert plan.key == said["key"]
+    assert len(plan.int8_products) == 2
+    for product in plan.int8_products:
+        assert any(product in x.nodes and x.multiplies_int8 for x in plan.layers)
+    assert plan.weights_in_plan
+    copied = tmp_path / "exported/plans" / said["file"]
+    assert copied.read_bytes() == plan.path.read_bytes()

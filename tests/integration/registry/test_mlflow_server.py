@@ -136,3 +136,23 @@ def test_a_server_that_is_gone_is_named_within_seconds(monkeypatch) -> None:
 def test_a_folder_cannot_be_a_server_and_says_so(server, tmp_path: Path) -> None:
     with pytest.raises(RegistryError):
         Registry(server + "/nothing/here").champion("flight_delay")
+
+
+def test_writers_of_one_alias_and_tag_do_not_trip_over_each_other(server, record, files) -> None:
+    """MLflow's server inserts what it did not find; the database refuses the second of two."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    registry = Registry(server)
+    registry.register("crowded", record("crowded"), files)
+    client = registry.backend.client
+
+    def write(_: int) -> None:
+        registry.backend.upsert(client.set_registered_model_alias, "crowded", "shadow", "1")
+        registry.backend.upsert(client.set_model_version_tag, "crowded", "1", "seen", "yes")
+
+    with ThreadPoolExecutor(8) as writers:
+        for _ in range(3):
+            list(writers.map(write, range(8)))
+            assert registry.aliases("crowded") == {"shadow": 1}
+            client.delete_registered_model_alias("crowded", "shadow")
+            client.delete_model_version_tag("crowded", "1", "seen")
