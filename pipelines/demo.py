@@ -1,9 +1,10 @@
-"""The loop on real flights: champion v1, then a challenger trained on later months.
+"""The loop on real flights: champion v1, then a challenger that has seen more of the year.
 
     make demo          (python -m pipelines.demo)
 
-Runs the training pipeline twice through `kfp.local`, materialises the features into the embedded
-online store, shows that what is served equals what was joined, and ends with a table and a page.
+Runs the training pipeline twice through `kfp.local`, the second time with three more months,
+materialises the features into the embedded online store, shows that what is served equals what was
+joined, and ends with a table and a page.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 MODEL = "pipelines/flight_delay"
 PAGE = Path("build/demo.html")
 CHAMPION_RANGE = ("2013-01-01", "2013-07-01")
-CHALLENGER_RANGE = ("2013-04-01", "2013-11-01")
+CHALLENGER_RANGE = ("2013-01-01", "2013-10-01")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def demo(
     )
     first = _train(console, "1  champion", CHAMPION_RANGE)
     _promote_first(console, first)
-    second = _train(console, "2  challenger, on later months", CHALLENGER_RANGE)
+    second = _train(console, "2  challenger, three months later", CHALLENGER_RANGE)
     consistency = _materialise_and_check(console, second.end, rows)
 
     console.print()
