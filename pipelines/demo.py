@@ -182,11 +182,20 @@ def summary_rows(rounds: tuple[Round, ...]) -> list[tuple[str, list[str]]]:
         if len(cells) == len(rounds):
             rows.append((NAMES.get(name, name), cells))
     rows += [
+        ("the champion, on the same rows", [champion_beside(item.record) for item in rounds]),
         ("precision", [item.record.precision for item in rounds]),
         ("INT8 against FP32", [int8_against_fp32(item.export) for item in rounds]),
         ("verdict", [item.record.verdict for item in rounds]),
     ]
     return rows
+
+
+def champion_beside(record: VersionRecord) -> str:
+    """What the champion of that moment came to on this version's held-out rows."""
+    if record.difference is None or record.compared_against is None:
+        return "there was none"
+    value = record.metrics[record.compared_by].value - record.difference.value
+    return f"{NAMES.get(record.compared_by, record.compared_by)} {value:.4f}"
 
 
 def int8_against_fp32(export: ExportRecord) -> str:
@@ -196,9 +205,11 @@ def int8_against_fp32(export: ExportRecord) -> str:
         return "not quantized"
     quality = found["int8"]["quality"]
     change = -quality["metric_loss"]
+    times = [found[name]["latency"]["p50"] for name in ("int8", "fp32")]
     return (
         f"{NAMES.get(quality['metric'], quality['metric'])} {change:+.5f}, "
-        f"scores within {quality['max_score_difference']:.3f}, PSI {quality['psi']:.5f}"
+        f"scores within {quality['max_score_difference']:.3f}, PSI {quality['psi']:.5f}, "
+        f"{times[0] / times[1]:.2f} × the time"
     )
 
 

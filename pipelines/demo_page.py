@@ -52,7 +52,12 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     _curves(page, rounds)
-    page.section("INT8 against FP32", last.export.precision_reason)
+    page.section(
+        "INT8 against FP32",
+        f"Time is that of {last.export.limits['latency']['batch']} rows in ONNX Runtime "
+        f"({last.export.device}), measured while exporting. INT8 is there for GPUs; a CPU may "
+        "well be slower with it.",
+    )
     page.table(
         ["version", "INT8 against FP32, on validation rows", "graph"],
         [
