@@ -102,26 +102,33 @@ def decode_few(spec: BlockSpec, rows: Rows) -> FewBlock:
 
 
 def _floats(spec: BlockSpec, row: Any) -> Any:
-    """One struct for the whole row if every cell is there and of this kind."""
-    tag = KINDS[spec.kind].tag
-    code = _WIDTH[spec.kind]
-    size = 1 + struct.calcsize("<" + code)
-    if None not in row:
+    """One struct for the whole row, gaps included, if every cell is of this kind."""
+    known = _FLOAT_ROWS.get((spec.kind, len(row))) or _float_row(spec.kind, len(row))
+    unpack, size, tags, tag, nothing = known
+    if None not in row and b"" not in row:
         data = b"".join(row)
-        if len(data) == size * len(row) and data[::size] == tag * len(row):
-            return struct.unpack("<" + f"x{code}" * len(row), data)
-    head = tag[0]
-    unpack = struct.Struct(f"<x{code}").unpack
-    return [
-        (
-            unpack(cell)[0]
-            if len(cell) == size and cell[0] == head
-            else checked_value(cell, spec.kind, name)
-        )
-        if cell
-        else None
-        for cell, name in zip(row, spec.names, strict=True)
-    ]
+        if len(data) == size * len(row) and data[::size] == tags:
+            return unpack(data)
+    else:
+        data = b"".join([cell or nothing for cell in row])
+        found = data[::size]
+        if len(data) == size * len(row) and found.count(tag) + found.count(0) == len(row):
+            values = unpack(data)
+            return [v if cell else None for v, cell in zip(values, row, strict=True)]
+    return _each(spec, row)
+
+
+_FLOAT_ROWS: dict[tuple[str, int], tuple[Any, int, bytes, int, bytes]] = {}
+"""By kind and number of cells: what unpacks the row, bytes a cell, the row's tags, tag, a gap."""
+
+
+def _float_row(kind: str, count: int) -> tuple[Any, int, bytes, int, bytes]:
+    code, tag = _WIDTH[kind], KINDS[kind].tag
+    size = 1 + struct.calcsize("<" + code)
+    row = struct.Struct("<" + f"x{code}" * count).unpack
+    known = (row, size, tag * count, tag[0], bytes(size))
+    _FLOAT_ROWS[(kind, count)] = known
+    return known
 
 
 def _integers(spec: BlockSpec, row: Any) -> list[int | None]:
@@ -130,16 +137,23 @@ def _integers(spec: BlockSpec, row: Any) -> list[int | None]:
     for position, cell in enumerate(row):
         if not cell:
             values.append(None)
-        elif len(cell) == 2 and cell[0] == head and cell[1] < 0x80:
+            continue
+        size = len(cell)
+        if cell[0] != head or size < 2 or size > 9 or cell[-1] >= 0x80:
+            # Negative, of another kind, or broken.
+            values.append(checked_value(cell, spec.kind, spec.names[position]))
+        elif size == 2:
             values.append(cell[1])
-        elif 2 < len(cell) < 10 and cell[0] == head and cell[-1] < 0x80:
+        elif size == 3:
+            values.append(cell[1] & 0x7F | cell[2] << 7)
+        elif size == 4:
+            values.append(cell[1] & 0x7F | (cell[2] & 0x7F) << 7 | cell[3] << 14)
+        else:
             value = shift = 0
             for byte in cell[1:]:
                 value |= (byte & 0x7F) << shift
                 shift += 7
             values.append(value)
-        else:  # negative, of another kind, or broken
-            values.append(checked_value(cell, spec.kind, spec.names[position]))
     return values
 
 

@@ -178,6 +178,8 @@ class Wire:
         connection.connect()
         local.connection, local.pid = connection, os.getpid()
         local.reader = hiredis.Reader()
+        # One buffer for good: a fresh one of this size is memory mapped and unmapped per call.
+        local.buffer = bytearray(_RECEIVE)
         return connection, True
 
     def _talk(self, connection: Any, payload: bytes, replies: int, deadline: float) -> list[Any]:
@@ -187,7 +189,7 @@ class Wire:
         sock = connection._sock
         sock.settimeout(left)
         sock.sendall(payload)
-        return _read(sock, self._local.reader, replies, deadline)
+        return _read(sock, self._local.reader, self._local.buffer, replies, deadline)
 
     def _drop(self) -> None:
         connection = getattr(self._local, "connection", None)
@@ -198,7 +200,7 @@ class Wire:
             connection.disconnect()
 
 
-def _read(sock: Any, reader: Any, replies: int, deadline: float) -> list[Any]:
+def _read(sock: Any, reader: Any, buffer: bytearray, replies: int, deadline: float) -> list[Any]:
     answers: list[Any] = []
     nothing = False
     get = reader.gets
@@ -214,10 +216,10 @@ def _read(sock: Any, reader: Any, replies: int, deadline: float) -> list[Any]:
         if left <= 0:
             raise TimeoutError
         sock.settimeout(left)
-        data = sock.recv(_RECEIVE)
-        if not data:
+        size = sock.recv_into(buffer)
+        if not size:
             raise ConnectionError("the server closed the connection")
-        reader.feed(data)
+        reader.feed(buffer, 0, size)
 
 
 def raise_server_error(replies: Sequence[Any], address: str) -> None:
