@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,11 @@ from pathlib import Path
 
 from zeroskew.errors import TrainingError
 
+MEND = (
+    "check ZEROSKEW_RAY and, if the cluster asks for a token, RAY_AUTH_TOKEN; without ZEROSKEW_RAY "
+    "this machine trains"
+)
+CONNECT_SECONDS = 10.0
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "1",
@@ -32,8 +39,11 @@ def ray_session(address: str = "") -> Iterator[None]:
 
     Raises `TrainingError` if the cluster does not answer.
     """
+    if address:
+        _require_listener(address)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _authenticate(own=not address)
     import ray
 
     if ray.is_initialized():
@@ -60,7 +70,7 @@ def ray_session(address: str = "") -> Iterator[None]:
         raise TrainingError(
             f"Ray does not answer: {first}",
             where=address or "local Ray",
-            mend="check ZEROSKEW_RAY, or unset it to train on this machine",
+            mend=MEND,
         ) from None
     try:
         yield
@@ -68,3 +78,30 @@ def ray_session(address: str = "") -> Iterator[None]:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_listener(address: str) -> None:
+    """Ask at the door: Ray itself would knock for many minutes before it gives up."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # `auto` and the like, which Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise TrainingError(
+            f"Ray does not answer: {error.strerror or error}", where=address, mend=MEND
+        ) from None
+
+
+def _authenticate(*, own: bool) -> None:
+    """Choose Ray's token authentication by the environment, before Ray reads it.
+
+    A Ray of our own gets a token of this process, where Ray would write one into the home folder,
+    which a container may not have. A given cluster gets the token that the environment names.
+    """
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if "RAY_AUTH_MODE" in os.environ or not (own or named):
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if not named:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

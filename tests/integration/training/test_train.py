@@ -1,10 +1,14 @@
 """Search and fit with a real Ray: learns, repeats itself, resumes, shares rows among workers."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,7 @@ from zeroskew.training.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 
+TOKEN = "0123456789abcdef" * 4
 YAML = """
 name: made
 feature_service: made
@@ -144,16 +149,77 @@ def test_the_same_seed_gives_the_same_bits_and_a_finished_search_is_kept(trained
     assert "search (done before)" in seen
 
 
-def test_two_workers_share_the_rows(trained) -> None:  # type: ignore[no-untyped-def]
-    import zeroskew.training.train as module
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Address of a Ray that somebody else started."""
+    from zeroskew.training.ray_session import QUIET
 
-    folder, _, _ = trained
-    result = module.train(
-        "made", config("workers: 2"), folder / "both", state=folder / "both-state"
-    )
-    score, label = scores(result.checkpoint)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scratch = tempfile.mkdtemp(prefix="zs-", dir="/tmp")  # sockets' paths must be short
+    head = subprocess.Popen(
+        [
+            Path(sys.executable).parent / "ray", "start", "--head", "--block", f"--port={port}",
+            "--node-ip-address=127.0.0.1", "--num-cpus=3", "--include-dashboard=false",
+            f"--temp-dir={scratch}", "--disable-usage-stats",
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.2)
+    yield f"127.0.0.1:{port}"
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if scratch.encode() in entry.read_bytes():
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+    head.wait(30)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def in_a_process_of_its_own(arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Train in a fresh Python: Ray reads its authentication once per process."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_train as made
+import zeroskew.training.train as module
+from types import SimpleNamespace
+module.TrainingSet = SimpleNamespace(open=lambda _: made.MadeSet())
+print("CPUs", module.train("made", {arguments}).cpus)
+"""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, env=kept | environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_two_workers_of_a_given_cluster_share_the_rows(cluster, tmp_path: Path) -> None:
+    wanted = f"made.config('workers: 2'), {str(tmp_path / 'both')!r}, ray_address={cluster!r}"
+    refused = in_a_process_of_its_own(wanted)
+    assert "does not answer" in refused.stderr
+    assert "RAY_AUTH_TOKEN" in refused.stderr
+    done = in_a_process_of_its_own(wanted, RAY_AUTH_TOKEN=TOKEN)
+    assert done.stdout.endswith("CPUs 3.0\n"), done.stderr
+    score, label = scores(tmp_path / "both")
     numeric, _, _ = made(4000, 99)
     assert roc_auc_score(label, score) > roc_auc_score(label, numeric[:, 0]) + 0.03
+    host, _, port = cluster.partition(":")
+    socket.create_connection((host, int(port)), timeout=5).close()  # left to its owner
+
+
+def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    import zeroskew.training.train as module
+
+    with pytest.raises(TrainingError, match=r"127\.0\.0\.1:1: Ray does not answer") as caught:
+        module.train("made", config(), tmp_path / "c", ray_address="127.0.0.1:1")
+    assert "ZEROSKEW_RAY" in str(caught.value)
 
 
 def test_a_search_space_that_cannot_work_is_one_message(tmp_path: Path) -> None:
@@ -213,14 +279,20 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path) -> No
     program = INTERRUPTED.format(
         tests=str(Path(__file__).parent), out=str(tmp_path / "c"), state=str(tmp_path / "state")
     )
+    (tmp_path / "file").touch()
+    nowhere = str(tmp_path / "file" / "home")  # a container's user may have no home
     child = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True, start_new_session=True, stdin=subprocess.DEVNULL,
+        env={k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+        | {"HOME": nowhere},
     )  # fmt: skip
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("search: trials 1"):
             break
+    else:
+        raise AssertionError("training ended before a trial did")
     os.kill(child.pid, signal.SIGINT)
     child.communicate(timeout=90)
     assert child.returncode != 0
