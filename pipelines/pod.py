@@ -29,12 +29,14 @@ ENDPOINTS = (
     "AWS_DEFAULT_REGION",
     "MLFLOW_S3_ENDPOINT_URL",
 )
-"""Keys of the ConfigMap; each becomes the variable of the same name."""
+"""Keys of the ConfigMap; each becomes the variable of the same name. All must be there, even if
+empty; manifests/endpoints.yaml is one to start from."""
 CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
+    "RAY_AUTH_TOKEN",
 )
 """Keys of the Secret. What a cluster does not need may be missing or empty."""
 USER = 10001

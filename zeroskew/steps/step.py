@@ -28,6 +28,7 @@ from zeroskew.errors import ZeroskewError
 ERROR_FILE = "ZEROSKEW_ERROR_FILE"
 _PROGRESS = re.compile(r"^\s*» (?P<what>.*) (?P<done>\d+)/(?P<total>\d+)$")
 _QUIET_SECONDS = 0.3
+_OURS = ("ZEROSKEW_", "AWS_", "MLFLOW_", "RAY_")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -47,8 +48,15 @@ def step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 @contextmanager
 def _exported(endpoints: Endpoints) -> Iterator[None]:
-    """Variables for feature_store.yaml and child processes, gone again when the step is done."""
-    before = {name: os.environ.get(name) for name in endpoints.environment()}
+    """Variables for feature_store.yaml and child processes, gone again when the step is done.
+
+    Empty ones are unset: a ConfigMap whose keys a pod names cannot leave one out, and boto3 takes
+    an empty endpoint for a wrong one.
+    """
+    empty = [n for n, value in os.environ.items() if not value and n.startswith(_OURS)]
+    before = {name: os.environ.get(name) for name in [*endpoints.environment(), *empty]}
+    for name in empty:
+        del os.environ[name]
     endpoints.export()
     try:
         yield

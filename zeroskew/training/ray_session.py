@@ -99,8 +99,8 @@ def _authenticate(*, own: bool) -> None:
     A Ray of our own gets a token of this process, where Ray would write one into the home folder,
     which a container may not have. A given cluster gets the token that the environment names.
     """
-    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    if "RAY_AUTH_MODE" in os.environ or not (own or named):
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if os.environ.get("RAY_AUTH_MODE") or not (own or named):
         return
     os.environ["RAY_AUTH_MODE"] = "token"
     if not named:

@@ -13,7 +13,7 @@ from kfp import dsl
 from components.image import IMAGE
 from pipelines import compile as compiling
 from pipelines.compile import Code, check_image, compile_models, manifests, model_folders
-from pipelines.pod import CONFIG_MAP, SECRET, Images
+from pipelines.pod import CONFIG_MAP, CREDENTIALS, ENDPOINTS, SECRET, Images
 from zeroskew.errors import ConfigError, PipelineError
 from zeroskew.model_config import load_model_config
 
@@ -105,6 +105,14 @@ def test_every_step_gets_endpoints_credentials_and_an_unprivileged_user(compiled
             )
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert int(pod["activeDeadlineSeconds"]) >= 600
+
+
+def test_the_config_map_to_start_from_has_every_key():
+    document = yaml.safe_load((ROOT / "manifests/endpoints.yaml").read_text())
+    assert document["metadata"]["name"] == CONFIG_MAP
+    assert set(document["data"]) == set(ENDPOINTS)
+    text = (ROOT / "manifests/endpoints.yaml").read_text()
+    assert all(key in text for key in CREDENTIALS)
 
 
 def test_nothing_is_installed_at_run_time(compiled):

@@ -44,6 +44,22 @@ def test_lines_are_few_but_the_end_is_always_said(capsys):
     assert len(lines) < 20
 
 
+def test_an_empty_variable_is_no_variable_while_a_step_runs():
+    """In a process of its own, as a step changes how the process shows errors."""
+    program = """
+import os
+from zeroskew.steps.step import step
+run = step(lambda: [os.environ.get(n) for n in ("MLFLOW_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION")])
+print(run(), repr(os.environ["MLFLOW_S3_ENDPOINT_URL"]), "ZEROSKEW_REDIS" in os.environ)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env=os.environ | {"MLFLOW_S3_ENDPOINT_URL": "", "AWS_DEFAULT_REGION": "here",
+                          "ZEROSKEW_REDIS": ""},
+    )  # fmt: skip
+    assert done.stdout == "[None, 'here'] '' True\n"
+
+
 @pytest.mark.parametrize("line", ["KFP Executor 1/2", "» no numbers", "", "path/to 3/x"])
 def test_other_lines_are_no_progress(line):
     assert parse_progress(line) is None
