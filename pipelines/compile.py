@@ -9,11 +9,10 @@ differs gets a new name, and a schedule without a fixed version follows the newe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from pipelines.pod import Images
 from pipelines.training import training_pipeline
 from zeroskew.errors import ConfigError, PipelineError
 from zeroskew.record import code_sha
+from zeroskew.steps.files import write_text
 
 ROOT = Path(__file__).parent.parent
 FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] = {
@@ -157,12 +157,12 @@ def compile_models(
                     where=str(folder),
                     mend="move the model's folder to pipelines/<model>",
                 ) from None
-            with _working_folder(root):
+            with contextlib.chdir(root):
                 pipeline = factory(inside, images)
             documents = manifests(pipeline, code, namespace=namespace, model=folder.name)
             path = out / folder.name / f"{kind}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, yaml.safe_dump_all(documents, sort_keys=True, width=100))
+            write_text(path, yaml.safe_dump_all(documents, sort_keys=True, width=100))
             written.append(path)
     return written
 
@@ -224,32 +224,6 @@ def _sources(root: Path) -> Iterator[Path]:
         for pattern in _SOURCES:
             found.update((root / folder).rglob(pattern))
     yield from sorted(path for path in found if path.is_file())
-
-
-class _working_folder:
-    """A model's folder is named as it is inside the image: relative to the root."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        self._before = Path.cwd()
-        os.chdir(self._folder)
-
-    def __exit__(self, *_: object) -> None:
-        os.chdir(self._before)
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def main(

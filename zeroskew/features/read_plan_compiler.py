@@ -18,19 +18,12 @@ from zeroskew.features.read_plan import (
     PlanView,
     ReadPlan,
 )
+from zeroskew.features.repository import TYPE_NAMES
 
 if TYPE_CHECKING:
     from zeroskew.features.repository import Repository
 
-KIND_OF_FEAST = {
-    "BYTES": "bytes",
-    "STRING": "string",
-    "INT32": "int32",
-    "INT64": "int64",
-    "DOUBLE": "float64",
-    "FLOAT": "float32",
-    "BOOL": "bool",
-    "UNIX_TIMESTAMP": "timestamp",
+KIND_OF_FEAST = TYPE_NAMES | {
     "JSON": "json",
     "UUID": "uuid",
     "TIME_UUID": "time_uuid",

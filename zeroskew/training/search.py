@@ -92,8 +92,11 @@ def search(
         return SearchResult.from_json(json.loads(finished.read_text(encoding="utf-8")))
     # Ray Tune prints the traceback of every failed trial; ours is one message for all of them.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    results = _tuner(train, validation, statistics, config, state, gpu, on_progress).fit()
-    if len(results) < len(sample_space(config)) or not all(
+    candidates = sample_space(config)
+    results = _tuner(
+        candidates, train, validation, statistics, config, state, gpu, on_progress
+    ).fit()
+    if len(results) < len(candidates) or not all(
         result.error or (result.metrics or {}).get("done") for result in results
     ):
         # Tune takes Ctrl-C for a wish to end early, keeps what it has, and returns.
@@ -146,6 +149,7 @@ def sample_space(config: Training) -> list[Hyperparameters]:
 
 
 def _tuner(
+    candidates: list[Hyperparameters],
     train: Rows,
     validation: Rows,
     statistics: Statistics,
@@ -162,7 +166,6 @@ def _tuner(
         ),
         {"cpu": 1, "gpu": 1 if gpu else 0},
     )
-    candidates = [item.to_json() for item in sample_space(config)]
     if tune.Tuner.can_restore(str(state)):
         return tune.Tuner.restore(
             str(state), trainable, resume_unfinished=True, restart_errored=True
@@ -170,7 +173,7 @@ def _tuner(
     state.parent.mkdir(parents=True, exist_ok=True)
     return tune.Tuner(
         trainable,
-        param_space={"hyperparameters": tune.grid_search(candidates)},
+        param_space={"hyperparameters": tune.grid_search([c.to_json() for c in candidates])},
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
