@@ -33,6 +33,8 @@ class Endpoints:
     Default `<home>/mlflow/artifacts`."""
     ray: str
     """ZEROSKEW_RAY: address of a Ray cluster. Empty (default): one is started in process."""
+    prediction_log: str
+    """ZEROSKEW_PREDICTION_LOG: folder or s3:// prefix. Default `<home>/predictions`."""
 
     @classmethod
     def from_environment(cls, environment: dict[str, str] | None = None) -> Endpoints:
@@ -47,6 +49,7 @@ class Endpoints:
             "mlflow": f"sqlite:///{home}/mlflow/mlflow.db",
             "mlflow_artifacts": f"{home}/mlflow/artifacts",
             "ray": "",
+            "prediction_log": f"{home}/predictions",
         }
         return cls(
             **{name: env.get(PREFIX + name.upper()) or value for name, value in default.items()}

@@ -10,6 +10,7 @@
     ├── TrainingError          a search or fit that cannot work or did not converge
     ├── ExportError            a graph that cannot be exported, quantized or built
     │   └── GateFailed         quality or latency outside the limits of model.yaml
+    ├── ServingError           a model repository, prediction log or server that cannot work as told
     ├── RegistryError          a model version, alias or transition that is not there
     │   └── AliasConflict      somebody moved the alias since it was read
     ├── PipelineError          a pipeline that cannot be compiled, or a step that broke off
@@ -108,6 +109,10 @@ class ExportError(ZeroskewError):
 
 class GateFailed(ExportError):
     """An exported graph is outside the limits of model.yaml."""
+
+
+class ServingError(ZeroskewError):
+    """The server, its model repository or its prediction log cannot work as configured."""
 
 
 class RegistryError(ZeroskewError):

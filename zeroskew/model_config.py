@@ -17,6 +17,8 @@ from zeroskew.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+"""An amount as Kubernetes writes it."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 
@@ -196,6 +198,75 @@ class Resources(_Section):
     gpu_type: str = "nvidia.com/gpu"
 
 
+class Batching(_Section):
+    """How Triton puts requests together before the front sees them."""
+
+    max_queue_delay_microseconds: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """How long a request may wait for company; 0: a batch is what queued while one was served."""
+    max_queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Requests that may wait; one more is refused at once."""
+    max_batch: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Most rows of one request and of one batch; unset: that of `export.max_batch`."""
+
+
+class FeatureLookup(_Section):
+    """What a request waits for from the online store, and what it gets without it."""
+
+    timeout_milliseconds: Annotated[float, Field(gt=0, le=10_000)] = 50.0
+    """One round trip, however many rows share it."""
+    on_failure: Literal["error", "degrade"] = "error"
+    """`error`: the request fails at once, with the reason. `degrade`: every stored feature counts
+    as missing, is imputed inside the graph, and the answer says `degraded`."""
+    breaker_failures: Annotated[int, Field(ge=1)] = 5
+    """Failures in a row after which the store is left alone."""
+    breaker_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """How long, before one request tries again."""
+
+
+class PredictionLogging(_Section):
+    """The prediction log; where it goes is an endpoint (ZEROSKEW_PREDICTION_LOG)."""
+
+    enabled: bool = True
+    flush_seconds: Annotated[float, Field(ge=0.2, le=3600)] = 30.0
+    """Age at which what is spooled becomes a Parquet file."""
+    segment_mib: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Size at which it does so earlier."""
+    spool_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 1024
+    """Disk that may hold predictions while the sink is down; beyond it they are dropped, counted."""
+    redact: dict[str, Literal["drop", "hash"]] = {}
+    """Columns that never reach the disk as they are: `drop` leaves a null, `hash` a keyed digest
+    (ZEROSKEW_LOG_KEY), equal for equal values."""
+
+
+class Serving(_Section):
+    """The front model inside Triton: batching, lookup, log, and its place in a cluster."""
+
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    """Fronts that work at the same time, each a process of its own."""
+    timeout_milliseconds: Annotated[float, Field(gt=0, le=60_000)] = 1000.0
+    """How long a request may wait in Triton's queue before it is refused."""
+    optional_columns: tuple[str, ...] = ()
+    """Request columns that a request may leave out; they then count as missing."""
+    batching: Batching = Batching()
+    features: FeatureLookup = FeatureLookup()
+    log: PredictionLogging = PredictionLogging()
+    device: Literal["gpu", "cpu"] = "cpu"
+    """What `<model>_net` runs on in a cluster: TensorRT, or ONNX Runtime."""
+    cpu: Quantity = "2"
+    memory: Quantity = "2Gi"
+    gpu_type: str = "nvidia.com/gpu"
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = 2
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 10
+    target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = 60
+    """Mean CPU utilisation that autoscaling keeps."""
+
+    @model_validator(mode="after")
+    def _range_of_replicas(self) -> Serving:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must not be below min_replicas")
+        return self
+
+
 class ModelConfig(_Section):
     """A model's folder, as model.yaml says it."""
 
@@ -209,6 +280,7 @@ class ModelConfig(_Section):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+    serving: Serving = Serving()
     cost: Cost = Cost()
     resources: Resources = Resources()
 

@@ -32,8 +32,8 @@ def evaluate_against_champion(
 ) -> Shown:
     """Measure `model.onnx` of an export folder on the test rows, and judge it.
 
-    Writes `evaluation` (JSON: metrics, verdict, champion's version and metrics, the rows it stands
-    on) and `report` (HTML).
+    Writes `evaluation` (JSON: metrics, verdict, champion's version and metrics, profile of the
+    scores, the rows it stands on) and `report` (HTML).
     Raises `ConfigError` if the champion cannot be scored on these rows, `DataError` if the rows
     cannot be measured (one class only).
     """
@@ -41,6 +41,7 @@ def evaluate_against_champion(
     from zeroskew.export.scoring import Scorer
     from zeroskew.features.content_hash import content_hash
     from zeroskew.features.training_set import TrainingSet
+    from zeroskew.profiles import Profile
     from zeroskew.steps.champion import score_champion
     from zeroskew.steps.evaluation_page import evaluation_page
 
@@ -73,6 +74,8 @@ def evaluate_against_champion(
             "champion": None if theirs is None else theirs.to_json(),
             "compared_against": against,
             "verdict": verdict.to_json(),
+            # Frozen bins of the score: serving is measured with them, and drift against them.
+            "scores": Profile.learn({"score": scores}).to_json(),
             "data_hash": rows.manifest.content_hash,
             "held_out_hash": content_hash(rows.read("test")),
         },
