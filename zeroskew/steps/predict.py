@@ -24,7 +24,8 @@ def predict_entity_rows(
     """Score Parquet `entity_rows` (below the data endpoint, or a whole path).
 
     `version` is an alias or number of the registry. Writes `predictions`, and a copy to the local
-    path or URL `output`, unless that is empty. Returns `version`, `rows` and `mean_score`.
+    path or URL `output`, unless that is empty. Where `ZEROSKEW_RAY` names a cluster, it does the
+    scoring. Returns `version`, `rows` and `mean_score`.
 
     Raises `RegistryError` if there is no such version, and what `score_entity_rows` raises.
     """
@@ -35,7 +36,8 @@ def predict_entity_rows(
     from zeroskew.steps.version_files import GRAPH
 
     config = read_config(model)
-    rows = scan(locate(entity_rows, Endpoints.from_environment().data))
+    endpoints = Endpoints.from_environment()
+    rows = scan(locate(entity_rows, endpoints.data))
     registry = Registry.from_environment()
     found = registry.version(config.name, version)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +54,7 @@ def predict_entity_rows(
             version=str(found.version),
             schema_version=found.record.feature_schema_version,
             on_progress=ProgressLines(),
+            ray_address=endpoints.ray,
         )
     if output:
         _copy(Path(predictions), output)

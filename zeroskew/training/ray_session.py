@@ -16,7 +16,7 @@ from zeroskew.errors import TrainingError
 
 MEND = (
     "check ZEROSKEW_RAY and, if the cluster asks for a token, RAY_AUTH_TOKEN; without ZEROSKEW_RAY "
-    "this machine trains"
+    "this machine does the work"
 )
 CONNECT_SECONDS = 10.0
 QUIET = {
