@@ -38,7 +38,8 @@ RETRIES = 3
 AHEAD = 2
 """Chunks per CPU that are under way, or wait for their turn to be written."""
 MOST_AHEAD = 256
-_SHARED = ("ZEROSKEW_HOME", "ZEROSKEW_DATA", "ZEROSKEW_REDIS")
+_SHARED = ("ZEROSKEW_HOME", "ZEROSKEW_DATA")
+"""Not the online store's: a join needs none, and its address may hold a password."""
 
 
 def score_on_ray(
