@@ -203,8 +203,12 @@ class Batching(_Section):
 
     max_queue_delay_microseconds: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How long a request may wait for company; 0: a batch is what queued while one was served."""
-    max_queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    """Requests that may wait; one more is refused at once."""
+    max_queue_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests that may wait; one more is refused at once. Unset: no limit of Triton's own, because
+    any queue policy makes its batcher (2.51) sleep for up to half a second now and then with
+    requests in the queue: set it where refusing matters more than the tail of the latency."""
+    queue_timeout_milliseconds: Annotated[float, Field(gt=0, le=60_000)] | None = None
+    """How long a request may wait before it is refused. Unset: no limit, for the same reason."""
     max_batch: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Most rows of one request and of one batch; unset: that of `export.max_batch`."""
 
@@ -232,7 +236,8 @@ class PredictionLogging(_Section):
     segment_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     """Size at which it does so earlier."""
     spool_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 1024
-    """Disk that may hold predictions while the sink is down; beyond it they are dropped, counted."""
+    """Disk that may hold predictions while the sink is down; beyond it they are dropped, and
+    counted."""
     redact: dict[str, Literal["drop", "hash"]] = {}
     """Columns that never reach the disk as they are: `drop` leaves a null, `hash` a keyed digest
     (ZEROSKEW_LOG_KEY), equal for equal values."""
@@ -243,8 +248,10 @@ class Serving(_Section):
 
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     """Fronts that work at the same time, each a process of its own."""
-    timeout_milliseconds: Annotated[float, Field(gt=0, le=60_000)] = 1000.0
-    """How long a request may wait in Triton's queue before it is refused."""
+    network: Literal["auto", "inline", "triton"] = "auto"
+    """Who computes the score: `triton` calls `<model>_net`, `inline` runs the same graph with ONNX
+    Runtime in the front's own process. `auto`: inline on a CPU, where the way to `<model>_net` and
+    back costs many times what the network does; triton on a GPU."""
     optional_columns: tuple[str, ...] = ()
     """Request columns that a request may leave out; they then count as missing."""
     batching: Batching = Batching()

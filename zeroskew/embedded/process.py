@@ -35,8 +35,12 @@ class ChildProcess:
         folder: Path | None = None,
         detached: bool = False,
         keep_open: Sequence[int] = (),
+        grace_seconds: float = 10.0,
     ) -> None:
-        """`keep_open`: file descriptors (locks) that the child holds for as long as it lives."""
+        """`keep_open`: file descriptors (locks) that the child holds for as long as it lives.
+
+        `grace_seconds`: how long it may take to end before it is killed.
+        """
         self.command = [str(part) for part in command]
         self.log = log
         self.name = name or Path(self.command[0]).name
@@ -44,6 +48,7 @@ class ChildProcess:
         self._folder = folder
         self._detached = detached
         self._keep_open = tuple(keep_open)
+        self._grace = grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
 
@@ -73,7 +78,8 @@ class ChildProcess:
                 self._process = subprocess.Popen(
                     [
                         sys.executable, "-I", "-S", str(_TETHER),
-                        "0" if self._detached else str(os.getpid()), str(read_end), *self.command,
+                        "0" if self._detached else str(os.getpid()), str(read_end),
+                        str(self._grace), *self.command,
                     ],
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     env=self._environment, cwd=self._folder, start_new_session=True,

@@ -1,11 +1,11 @@
 """Holds one server process and ends it when the process that asked for it is gone.
 
-Run as a script (`python -I -S tether.py PARENT FD COMMAND…`), standard library only. A parent
+Run as a script (`python -I -S tether.py PARENT FD GRACE COMMAND…`), standard library only. A parent
 killed by SIGKILL runs no clean-up, and Linux's parent-death signal is bound to the *thread* that
 started the child, so neither is enough alone: this process watches its parent (a pipe that closes,
 and the parent's id), and the server itself gets the parent-death signal of this process.
 
-PARENT 0 means nobody: the server runs until this process gets SIGTERM.
+GRACE is how many seconds it may take to end. PARENT 0 means nobody: the server runs until this process gets SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import time
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 0.25
-GRACE_SECONDS = 10.0
 
 
 def _die_with_me() -> None:
@@ -31,7 +30,8 @@ def _die_with_me() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command until it ends, the parent is gone or SIGTERM comes; its exit status."""
-    parent, pipe, command = int(arguments[0]), int(arguments[1]), arguments[2:]
+    parent, pipe, grace = int(arguments[0]), int(arguments[1]), float(arguments[2])
+    command = arguments[3:]
     stopping = False
 
     def stop(*_: object) -> None:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         stopping = stopping or bool(parent and os.getppid() != parent)
     if server.poll() is None:
         server.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + grace
         while server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         if server.poll() is None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from zeroskew.errors import ExportError
 from zeroskew.export.atomic_files import new_folder, read_file, sha256, write_file
 from zeroskew.export.export import CHOSEN, ExportRecord
+from zeroskew.export.protobuf_text import Word, protobuf_text
 from zeroskew.export.tensorrt_flavour import DATACENTRE
 
 Backend = Literal["tensorrt", "onnxruntime", "python"]
@@ -38,13 +39,16 @@ def write_triton_repository(
     instances: int = 1,
     max_queue_delay_microseconds: int = 100,
     target: str | None = None,
+    older: tuple[Path, ...] = (),
 ) -> Path:
     """Write `<name>_net` into the model repository `out`; returns its folder.
 
     `name`: the model's name (default: that of the export). `version`: Triton's directory of the
-    version, the only one there. `instances`: copies that compute at the same time (one per core or
-    GPU). `max_queue_delay_microseconds`: how long a request may wait for others to share its batch.
-    `target`: compute capability of the plan (`SM89`), if the export has several.
+    version, the only one there but for `older`. `instances`: copies that compute at the same time
+    (one per core or GPU).
+    `max_queue_delay_microseconds`: how long a request may wait for others to share its batch.
+    `target`: compute capability of the plan (`SM89`), if the export has several. `older`: version
+    directories to go on serving beside this one.
 
     Raises `ExportError`; the folder is then as it was.
     """
@@ -61,8 +65,11 @@ def write_triton_repository(
     with new_folder(Path(out) / model) as folder:
         for file, content in files.items():
             write_file(folder / str(version) / file, content)
+        for directory in older:
+            shutil.copytree(directory, folder / directory.name)
         config = config_pbtxt(
-            model, record, backend, version=version, instances=instances,
+            model, record, backend, instances=instances,
+            versions=(*(int(directory.name) for directory in older), version),
             max_queue_delay_microseconds=max_queue_delay_microseconds,
         )  # fmt: skip
         write_file(folder / "config.pbtxt", config.encode())
@@ -74,7 +81,7 @@ def config_pbtxt(
     record: ExportRecord,
     backend: Backend,
     *,
-    version: int = 1,
+    versions: tuple[int, ...] = (1,),
     instances: int = 1,
     max_queue_delay_microseconds: int = 100,
 ) -> str:
@@ -97,7 +104,7 @@ def config_pbtxt(
             for tensor, kind, width in inputs
         ],
         "output": [{"name": "score", "data_type": Word("TYPE_FP32"), "dims": [1]}],
-        "version_policy": {"specific": {"versions": [version]}},
+        "version_policy": {"specific": {"versions": list(versions)}},
         "instance_group": [
             {
                 "count": instances,
@@ -125,13 +132,7 @@ def config_pbtxt(
             for key, value in _parameters(record, backend).items()
         ],
     }
-    return "\n".join(_text(message)) + "\n"
-
-
-class Word(str):
-    """An enum value of protobuf text, written without quotes."""
-
-    __slots__ = ()
+    return protobuf_text(message)
 
 
 def _parameters(record: ExportRecord, backend: Backend) -> dict[str, str]:
@@ -143,28 +144,6 @@ def _parameters(record: ExportRecord, backend: Backend) -> dict[str, str]:
     if backend == "onnxruntime":
         values |= {"intra_op_thread_count": "1", "inter_op_thread_count": "1"}
     return values
-
-
-def _text(message: Mapping[str, Any], indent: str = "") -> list[str]:
-    """Protobuf text: `name: scalar`, `name { … }` for messages; a list repeats its name."""
-    lines: list[str] = []
-    for field, value in message.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Mapping):
-                lines += [f"{indent}{field} {{", *_text(item, indent + "  "), f"{indent}}}"]
-            elif isinstance(item, bool):
-                lines.append(f"{indent}{field}: {str(item).lower()}")
-            elif isinstance(item, int | Word):
-                lines.append(f"{indent}{field}: {item}")
-            else:
-                lines.append(f"{indent}{field}: {_quoted(item)}")
-    return lines
-
-
-def _quoted(text: str) -> str:
-    """A protobuf string literal: bytes outside printable ASCII as octal escapes of UTF-8."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(chr(b) if 32 <= b < 127 else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
 def _version_files(

@@ -22,7 +22,7 @@ from zeroskew.features.online_decode import (
 )
 from zeroskew.features.redis_layout import KINDS, NULL_TIMESTAMP
 
-FEW_ENTITIES = 4
+FEW_ENTITIES = 16
 
 _FILL = {"float64": np.nan, "float32": np.nan, "timestamp": NULL_TIMESTAMP, "bool": False}
 _WIDTH = {"float64": "d", "float32": "f"}
@@ -38,6 +38,13 @@ class FewBlock:
 
     def __init__(self, spec: BlockSpec, cells: list[Any]) -> None:
         self.spec, self.cells = spec, cells
+
+    def values(self, entity: int) -> list[Any]:
+        """Python values of one entity, timestamps as aware datetimes."""
+        cells = self.cells[entity]
+        if self.spec.kind == "timestamp":
+            return [None if s is None else moment(s) for s in cells]
+        return cells
 
     def columns(self, inverse: NDArray[np.intp] | None) -> Iterator[Any]:
         """As `Block.columns`."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import redis
@@ -45,21 +45,38 @@ from zeroskew.features.redis_connection import (
     raise_server_error,
     unavailable,
 )
-from zeroskew.features.redis_layout import key_value
+from zeroskew.features.redis_layout import decode_event_time, key_value
 
 __all__ = ["MISSING", "NO_TIME", "PRESENT", "STALE", "OnlineReader", "OnlineRows", "connect"]
 
 PRESENT, MISSING, STALE = 0, 1, 2
 """Status of a value: there; no such entity, feature or a null; older than its view's TTL."""
 
+Now = int | NDArray[np.int64]
+"""Microseconds since the epoch: of the whole read, or of every row `[n]`."""
+
 BATCH = 1024
 """Entities per round trip; larger batches go in several, so that replies never pile up."""
+
+
+FewRows = tuple[list[list[Any]], list[list[int]], list[list[int]]]
+
+
+class ServedRows(NamedTuple):
+    """n rows as a server uses them."""
+
+    columns: dict[str, list[Any]]
+    """Python values by feature, `None` unless PRESENT; timestamps are aware datetimes."""
+    status: NDArray[np.uint8]
+    """`[features, n]`, in the order of `plan.stored_names`."""
+    event_times: NDArray[np.int64]
+    """Microseconds since the epoch or NO_TIME, `[views, n]`, in the order of `plan.view_names`."""
 
 
 class OnlineRows:
     """The answer of one read: n rows in the order they were asked for."""
 
-    def __init__(self, plan: ReadPlan, length: int, now: int, parts: list[_Part]) -> None:
+    def __init__(self, plan: ReadPlan, length: int, now: Now, parts: list[_Part]) -> None:
         self._plan, self._length, self._now, self._parts = plan, length, now, parts
 
     def __len__(self) -> int:
@@ -95,8 +112,7 @@ class OnlineRows:
         """
         found: dict[str, NDArray[np.int64]] = {}
         for part in self._parts:
-            times = part.times if part.inverse is None else part.times[:, part.inverse]
-            found.update(zip([view.name for view in part.group.views], times, strict=True))
+            found.update(zip([v.name for v in part.group.views], part.row_times, strict=True))
         return found
 
     @cached_property
@@ -120,6 +136,41 @@ class OnlineRows:
                 name, absent = part.names[at], codes[at] != PRESENT
                 found[name] = _blanked(found[name], absent)
         return found
+
+    def served(self) -> ServedRows:
+        """Everything that answering a request needs, in one pass and in Python values."""
+        few = [part.few_rows(self._now) for part in self._parts]
+        if None in few or not few:
+            return self._served_by_column()
+        columns: dict[str, list[Any]] = {}
+        # Row by row across the parts, so that there is one array in the end and not one per part.
+        codes: list[list[int]] = [[] for _ in range(self._length)]
+        times: list[list[int]] = [[] for _ in range(self._length)]
+        for part, (values, status, moments) in zip(self._parts, few, strict=True):  # type: ignore[misc]
+            if len(values) == 1:
+                columns.update(zip(part.names, [[v] for v in values[0]], strict=True))
+            else:
+                columns.update(zip(part.names, map(list, zip(*values, strict=True)), strict=True))
+            for row, here, then in zip(range(self._length), status, moments, strict=True):
+                codes[row] += here
+                times[row] += then
+        return ServedRows(
+            columns,
+            np.ascontiguousarray(np.array(codes, np.uint8).T),
+            np.ascontiguousarray(np.array(times, np.int64).T),
+        )
+
+    def _served_by_column(self) -> ServedRows:
+        columns: dict[str, list[Any]] = {}
+        codes = [np.empty((0, self._length), np.uint8)]
+        times = [np.empty((0, self._length), np.int64)]
+        for part in self._parts:
+            old = part.stale(self._now)
+            for block in part.blocks:
+                columns.update(block.python(old, part.inverse))
+            codes.append(part.codes(self._now))
+            times.append(part.row_times)
+        return ServedRows(columns, np.concatenate(codes), np.concatenate(times))
 
     def to_dict(self, *, stale: bool = True) -> dict[str, list[Any]]:
         """Feast's `to_dict()` shape: Python values, `None` where nothing is.
@@ -153,6 +204,7 @@ class _Part:
         inverse: NDArray[np.intp] | None,
     ) -> None:
         self.group, self.names, self._limits = commands.group, commands.names, commands.limits
+        self._ages, self._views = commands.ages, commands.feature_views
         self.blocks, self.inverse, self._raw_times = blocks, inverse, raw_times
         self._codes: NDArray[np.uint8] | None = None
 
@@ -161,7 +213,45 @@ class _Part:
         """Event times, microseconds, int64 `[views, entities]`."""
         return decode_event_times(self._raw_times, len(self.group.views))
 
-    def stale(self, now: int) -> NDArray[np.uint8] | None:
+    def few_rows(self, now: Now) -> FewRows | None:
+        """Values, status codes and event times, row by row; None unless the blocks are few."""
+        if not 0 < len(self._raw_times) <= FEW_ENTITIES:
+            return None
+        values, codes, times = [], [], []
+        blocks: Any = self.blocks
+        for entity, raw in enumerate(self._raw_times):
+            moments = [NO_TIME if c is None else decode_event_time(c) for c in raw]
+            row = [v for block in blocks for v in block.values(entity)]
+            late = self._late(moments, now if isinstance(now, int) else int(now[entity]))
+            if late is None:
+                code = [0 if v is not None else MISSING for v in row]
+            else:
+                code = [
+                    late[view] if v is not None else MISSING
+                    for v, view in zip(row, self._views, strict=True)
+                ]
+                row = [None if c else v for v, c in zip(row, code, strict=True)]
+            values.append(row)
+            codes.append(code)
+            times.append(moments)
+        if self.inverse is not None:
+            order = self.inverse.tolist()
+            values, codes, times = ([part[i] for i in order] for part in (values, codes, times))
+        return values, codes, times
+
+    def _late(self, moments: list[int], now: int) -> list[int] | None:
+        """STALE or 0 by view; None if nothing is stale."""
+        if self._ages is None:
+            return None
+        late = [STALE * (m < now - age) for m, age in zip(moments, self._ages, strict=True)]
+        return late if STALE in late else None
+
+    @property
+    def row_times(self) -> NDArray[np.int64]:
+        """`times` of every row, int64 `[views, rows]`."""
+        return self.times if self.inverse is None else self.times[:, self.inverse]
+
+    def stale(self, now: Now) -> NDArray[np.uint8] | None:
         """STALE where a distinct entity is older than a view's TTL, uint8 `[views, entities]`.
 
         None where nothing is.
@@ -172,7 +262,7 @@ class _Part:
         old = self.times < now - self._limits
         return old * np.uint8(STALE) if old.any() else None
 
-    def codes(self, now: int) -> NDArray[np.uint8]:
+    def codes(self, now: Now) -> NDArray[np.uint8]:
         """Status of every value, uint8 `[features, rows]`."""
         if self._codes is None:
             stale, size = self.stale(now), len(self._raw_times)
@@ -197,13 +287,14 @@ class OnlineReader:
     def read(
         self,
         entity_columns: Mapping[str, Sequence[Any]],
-        now: float | datetime | None = None,
+        now: float | datetime | NDArray[np.int64] | None = None,
     ) -> OnlineRows:
         """Read every feature of the plan for n entities.
 
         `entity_columns` maps each name of `plan.entity_columns` to n values (lists, numpy arrays,
         polars or pandas series); a null is an entity nobody knows. `now` (epoch seconds or an
-        aware datetime; default: the clock) is what staleness is judged against.
+        aware datetime; default: the clock) is what staleness is judged against; an int64 array
+        `[n]` of microseconds since the epoch gives every row a moment of its own.
 
         Raises `SchemaError` on missing columns, unequal lengths or values of another type,
         `OnlineStoreUnavailable` when the store does not answer in time, `FeatureStoreError` when
@@ -213,8 +304,10 @@ class OnlineReader:
         payload: list[bytes] = []
         keys: list[list[bytes]] = []
         inverses: list[NDArray[np.intp] | None] = []
+        # Rows of one entity at different moments may differ in what is stale.
+        apart = isinstance(now, np.ndarray)
         for commands in self._groups:
-            distinct, inverse = commands.distinct(entity_columns, length)
+            distinct, inverse = commands.distinct(entity_columns, length, apart)
             keys.append(commands.keys(distinct))
             inverses.append(inverse)
         replies = self._fetch(keys, payload)
@@ -317,16 +410,23 @@ class _GroupCommands:
         self._features = at
         ttls = [[view.ttl_micros or _FOREVER] for view in group.views]
         self.limits = np.array(ttls, np.int64) if ttls != [[_FOREVER]] * len(ttls) else None
+        self.ages = None if self.limits is None else [ttl for (ttl,) in ttls]
         self.names = [feature.name for feature in group.features]
+        self.feature_views = [feature.view for feature in group.features]
 
     def distinct(
-        self, columns: Mapping[str, Sequence[Any]], length: int
+        self, columns: Mapping[str, Sequence[Any]], length: int, apart: bool = False
     ) -> tuple[list[Any], NDArray[np.intp] | None]:
-        """Distinct entities, and per row which one; None if that is the row itself."""
+        """Distinct entities, and per row which one; None if that is the row itself.
+
+        `apart`: every row is an entity of its own.
+        """
         given = [_listed(columns[k.column]) for k in self.group.keys if k.constant is None]
         if not given:
-            return [()], np.zeros(length, np.intp)
+            return ([()] * length, None) if apart else ([()], np.zeros(length, np.intp))
         values: list[Any] = given[0] if len(given) == 1 else list(zip(*given, strict=True))
+        if apart or length == 1:
+            return values, None
         try:
             positions = dict.fromkeys(values)
         except TypeError:
@@ -413,9 +513,11 @@ def _listed(column: Any) -> list[Any]:
     return list(column)
 
 
-def _micros(now: float | datetime | None) -> int:
+def _micros(now: float | datetime | NDArray[np.int64] | None) -> Now:
     if now is None:
         return time.time_ns() // 1000
+    if isinstance(now, np.ndarray):
+        return now
     if isinstance(now, datetime):
         if now.tzinfo is None:
             raise ConfigError("`now` needs a time zone", mend="datetime.now(UTC)")

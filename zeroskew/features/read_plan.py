@@ -138,6 +138,16 @@ class ReadPlan:
             found.update(transform.outputs)
         return {name: found[name] for name in self.names}
 
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """Features read from the store, in the order of `ServedRows.status`."""
+        return tuple(f.name for group in self.groups for f in group.features)
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """Views read from the store, in the order of `ServedRows.event_times`."""
+        return tuple(view.name for group in self.groups for view in group.views)
+
     def key_head(self, group: PlanGroup) -> bytes:
         """Bytes before the first entity value in the keys of `group`."""
         return key_head([key.join_key for key in group.keys])

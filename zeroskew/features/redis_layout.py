@@ -251,6 +251,12 @@ def decode_event_time(data: bytes) -> int:
 
     Raises `ValueError` on bytes that are no Timestamp.
     """
+    if len(data) == 6 and data[0] == 0x08 and data[5] < 0x80:
+        # Whole seconds of 1978 to 3058, the usual: five bytes of varint.
+        _, a, b, c, d, e = data
+        if a & b & c & d & 0x80:
+            low = a & 0x7F | (b & 0x7F) << 7 | (c & 0x7F) << 14
+            return (low | (d & 0x7F) << 21 | e << 28) * 1_000_000
     seconds = nanos = at = 0
     try:
         while at < len(data):

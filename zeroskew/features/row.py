@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 MISSING = 0
 """Code of an absent category. A string that happens to hash to 0 is moved to 1."""
 
+FEW_ROWS = 64
+"""Rows up to which numpy's cost per call is more than that of the values."""
+_NAN = float("nan")
+
 
 def category_code(value: str) -> int:
     """Signed 32-bit Murmur3 (seed 0) of the UTF-8 bytes; never `MISSING`."""
@@ -63,6 +67,8 @@ class FeatureRow:
         missing: no training row holds one that the graph could have learnt from.
         """
         length = len(columns[self.names[0]]) if self.names else 0
+        if length <= FEW_ROWS and all(type(columns[name]) is list for name in self.names):
+            return self._encode_few(columns, length)
         numeric = np.empty((length, len(self.numeric)), np.float32)
         for position, name in enumerate(self.numeric):
             numeric[:, position] = _floats(columns[name])
@@ -71,6 +77,22 @@ class FeatureRow:
         for position, name in enumerate(self.categorical):
             categorical[:, position] = _codes(columns[name])
         return numeric, categorical
+
+    def _encode_few(
+        self, columns: Mapping[str, Any], length: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The same for a handful of rows in lists: one array, not one per column."""
+        values = [_NAN if v is None else v for name in self.numeric for v in columns[name]]
+        with np.errstate(over="ignore"):
+            numeric = np.array(values, np.float64).astype(np.float32)
+        numeric[~np.isfinite(numeric)] = np.nan
+        codes = [_code(v) for name in self.categorical for v in columns[name]]
+        return (
+            np.ascontiguousarray(numeric.reshape(len(self.numeric), length).T),
+            np.ascontiguousarray(
+                np.array(codes, np.int32).reshape(len(self.categorical), length).T
+            ),
+        )
 
 
 def _plain(column: Any) -> Any:
@@ -103,11 +125,16 @@ def _codes(column: Any) -> NDArray[np.int32]:
     for index, value in enumerate(_plain(column)):
         code = known.get(value)
         if code is None:
-            missing = value != value  # NaN, pandas' usual stand-in for an absent string
-            code = MISSING if missing else category_code(_text(value))
-            known[value] = code
+            code = known[value] = _code(value)
         codes[index] = code
     return codes
+
+
+def _code(value: Any) -> int:
+    if type(value) is str:
+        return category_code(value)
+    # NaN is pandas' usual stand-in for an absent string.
+    return MISSING if value is None or value != value else category_code(_text(value))
 
 
 def _text(value: Any) -> str:

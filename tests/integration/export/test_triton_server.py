@@ -118,7 +118,7 @@ def test_tritons_own_parser_takes_the_config(
     backend: str, exported: Path, triton_python: Path
 ) -> None:
     """Triton's protobuf definition of a model's configuration, from its own client package."""
-    text = config_pbtxt("sample_net", ExportRecord.read(exported), backend, version=2)
+    text = config_pbtxt("sample_net", ExportRecord.read(exported), backend, versions=(2,))
     parse = (
         "import sys, json; from google.protobuf import text_format, json_format;"
         "from tritonclient.grpc import model_config_pb2 as m;"

@@ -92,7 +92,7 @@ def test_all_backends_take_and_give_the_same_tensors(exported: Path, row: Featur
 
 def test_what_the_config_says(exported: Path) -> None:
     record = ExportRecord.read(exported)
-    text = config_pbtxt("m", record, "tensorrt", version=4, instances=2)
+    text = config_pbtxt("m", record, "tensorrt", versions=(4,), instances=2)
     for line in ("max_batch_size: 256", "versions: 4", "count: 2", "kind: KIND_GPU",
                  "max_queue_delay_microseconds: 100", "batch_size: 256", "zero_data: true",
                  'default_model_filename: "model.plan"'):  # fmt: skip

@@ -1,0 +1,95 @@
+"""What the front counts, and how it gets to Triton's own /metrics.
+
+Counting is a few additions per batch. Every metric update of the Python backend is a message to
+Triton's main process, so a thread brings the differences over once in a while instead. Histograms
+are families of counters `…_bucket{le=…}`, `…_sum` and `…_count`, which is what a Prometheus
+histogram is on the wire, and what `histogram_quantile` reads.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STAGES = ("lookup", "transforms", "model", "log", "total")
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 1.0)
+"""Upper bounds of the latency buckets."""
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+Sample = tuple[str, tuple[tuple[str, str], ...], float]
+"""Family, labels and value so far."""
+
+
+class Histogram:
+    """Cumulative counts below bounds."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def samples(self, family: str, *labels: tuple[str, str]) -> Iterator[Sample]:
+        """As Prometheus has it: buckets are cumulative, the last one is everything."""
+        total = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            le = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield f"{family}_bucket", (*labels, ("le", le)), total
+        yield f"{family}_count", labels, total
+        yield f"{family}_sum", labels, self._sum
+
+
+class Measures:
+    """Counters of one front."""
+
+    def __init__(self, features: Sequence[str]) -> None:
+        """`features`: names in the order of a batch's status."""
+        self._features = tuple(features)
+        self._stages = {stage: Histogram(SECONDS) for stage in STAGES}
+        self._rows = Histogram(ROWS)
+        self._absent = np.zeros((2, len(features)), np.int64)
+        self._outcomes = {"answered": 0, "refused": 0, "failed": 0}
+        self._degraded = 0
+
+    def batch(
+        self,
+        rows: int,
+        seconds: Mapping[str, float],
+        *,
+        missing: NDArray[Any],
+        stale: NDArray[Any],
+        degraded: int,
+    ) -> None:
+        """Count one batch: rows, seconds by stage, absent values per feature, degraded rows."""
+        self._rows.add(rows)
+        for stage, spent in seconds.items():
+            self._stages[stage].add(spent)
+        self._absent[0] += missing
+        self._absent[1] += stale
+        self._degraded += degraded
+
+    def outcome(self, what: str, requests: int = 1) -> None:
+        """Count requests that were `answered`, `refused` (their own fault) or `failed` (ours)."""
+        self._outcomes[what] += requests
+
+    def samples(self) -> Iterator[Sample]:
+        """Every counter's value so far."""
+        for stage, histogram in self._stages.items():
+            yield from histogram.samples("zeroskew_stage_seconds", ("stage", stage))
+        yield from self._rows.samples("zeroskew_batch_rows")
+        for outcome, count in self._outcomes.items():
+            yield "zeroskew_requests_total", (("outcome", outcome),), count
+        yield "zeroskew_degraded_rows_total", (), self._degraded
+        for status, counts in zip(("missing", "stale"), self._absent.tolist(), strict=True):
+            for name, count in zip(self._features, counts, strict=True):
+                if count:
+                    labels = (("feature", name), ("status", status))
+                    yield "zeroskew_absent_values_total", labels, count
