@@ -14,7 +14,7 @@ install: ## the environment, .venv, from requirements.lock
 triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
 	@scripts/install_triton.sh
 
-demo: install ## flights → champion v1 → challenger v2, with a table and a page
+demo: install triton ## flights → champion v1 → challenger v2 → served, with tables and a page
 	@$(PYTHON_ENV)/python -m pipelines.demo
 
 test: install triton ## every test, on two cores
@@ -29,7 +29,7 @@ lint: install ## ruff, types, import rules
 compile: install ## Pipeline and PipelineVersion manifests into build/manifests
 	@$(PYTHON_ENV)/python -m pipelines.compile --out build/manifests
 
-bench: install ## every benchmark beside its peer (half an hour; see tests/benchmarks/README.md)
+bench: install triton ## every benchmark beside its peer (half an hour; see tests/benchmarks/README.md)
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_ENV)/python $$bench || exit 1; done
 
 lock: ## requirements.lock anew from pyproject.toml

@@ -3,8 +3,9 @@
     make demo          (python -m pipelines.demo)
 
 Runs the training pipeline twice through `kfp.local`, the second time with three more months,
-materialises the features into the embedded online store, shows that what is served equals what was
-joined, and ends with a table and a page.
+materialises the features into the embedded online store, serves the champion with a real Triton to
+flights that neither version has seen, shows that what was served equals what would have been
+joined, and ends with tables and a page.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from zeroskew.steps.evaluation_page import NAMES
 
 if TYPE_CHECKING:
     from pipelines.consistency import Consistency
+    from pipelines.demo_serving import Served
     from pipelines.run import LocalRun
     from zeroskew.export.export import ExportRecord
     from zeroskew.record import VersionRecord
@@ -33,6 +35,8 @@ MODEL = "pipelines/flight_delay"
 PAGE = Path("build/demo.html")
 CHAMPION_RANGE = ("2013-01-01", "2013-07-01")
 CHALLENGER_RANGE = ("2013-01-01", "2013-10-01")
+SERVED_AT = "2013-10-11T19:00:00"
+"""A stormy afternoon in New York, in UTC, that neither version has seen."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def demo(
     page: Annotated[Path, typer.Option(help="where the HTML page goes")] = PAGE,
     rows: Annotated[int, typer.Option(help="flights whose served features are compared")] = 2_000,
 ) -> None:
-    """Flights → champion v1 → challenger v2, on this machine, without a cluster."""
+    """Flights → champion v1 → challenger v2 → served, on this machine, without a cluster."""
     from pipelines.demo_page import write_page
     from zeroskew.embedded import valkey
 
@@ -75,13 +79,14 @@ def demo(
     first = _train(console, "1  champion", CHAMPION_RANGE)
     _promote_first(console, first)
     second = _train(console, "2  challenger, three months later", CHALLENGER_RANGE)
-    consistency = _materialise_and_check(console, second.end, rows)
+    consistency = _materialise_and_check(console, SERVED_AT, rows)
+    served = _serve(console)
 
     console.print()
     console.print(_summary((first, second)))
     _verdict(console, second.record)
     seconds = time.monotonic() - started
-    write_page(page, (first, second), consistency, seconds)
+    write_page(page, (first, second), consistency, served, seconds)
     console.print(f"\n{seconds:.0f} s in all.  The page: [bold]{page.absolute().as_uri()}[/]")
     console.print(
         "[dim]Lineage of a version: .venv/bin/zeroskew registry lineage flight_delay "
@@ -136,7 +141,7 @@ def _materialise_and_check(console: Console, end: str, rows: int) -> Consistency
     from pipelines.progress import StepLines
     from pipelines.run import run_locally
 
-    console.print(f"\n[bold]3  serve[/]  [dim]newest values before {end} into the store[/]")
+    console.print(f"\n[bold]3  materialise[/]  [dim]newest values before {end} into the store[/]")
     moment = datetime.fromisoformat(end).replace(tzinfo=UTC)
     with StepLines(console) as lines:
         run_locally(
@@ -155,6 +160,56 @@ def _materialise_and_check(console: Console, end: str, rows: int) -> Consistency
         "point-in-time join"
     )
     return consistency
+
+
+def _serve(console: Console) -> Served:
+    from pipelines.demo_serving import RATE, SECONDS, serve_later_flights
+
+    moment = datetime.fromisoformat(SERVED_AT).replace(tzinfo=UTC)
+    console.print(
+        f"\n[bold]4  serve[/]  [dim]the champion in Triton, {RATE:.0f} requests a second for "
+        f"{SECONDS:.0f} s, about flights of the next four hours[/]"
+    )
+    with console.status("Triton loads the champion and answers"):
+        served = serve_later_flights(MODEL, moment)
+    for error in served.sent.errors[:3]:
+        console.print(f"  [red]{error}[/]")
+    console.print(latency_table(served))
+    colour = "green" if served.mismatches == 0 else "red"
+    console.print(
+        f"  {served.logged:,} predictions logged; of {served.compared:,} values in the log "
+        f"[{colour}]{served.mismatches} differ[/] from the point-in-time join of that moment"
+    )
+    console.print(
+        f"  of the tenth of these {served.flights} flights with the highest scores, "
+        f"{served.late_among_top:.0%} were late; of all of them, {served.late_share:.0%}"
+    )
+    for one in served.explained:
+        reasons = ", ".join(f"{n} {value_text(v)} ({by:+.2f})" for n, v, by in one.reasons)
+        outcome = "was late" if one.late else "was on time"
+        console.print(f"  [bold]{one.flight}[/] {one.score:.2f} because of {reasons}; it {outcome}")
+    return served
+
+
+def latency_table(served: Served) -> Table:
+    """Milliseconds at p50 and p99: the whole request as a client sees it, and its stages."""
+    from pipelines.demo_serving import STAGES
+
+    table = Table(show_edge=False)
+    table.add_column("milliseconds")
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    p50, p99 = (served.sent.milliseconds(percent) for percent in (50, 99))
+    table.add_row("whole request, at the client", f"{p50:.2f}", f"{p99:.2f}")
+    for stage, label in STAGES.items():
+        half, most = served.stages[stage]
+        table.add_row(label, f"≤ {half:g}", f"≤ {most:g}")
+    return table
+
+
+def value_text(value: object) -> str:
+    """A feature's value, short."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _summary(rounds: tuple[Round, ...]) -> Table:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.consistency import Consistency
-from pipelines.demo import Round, int8_against_fp32, summary_rows
+from pipelines.demo import Round, int8_against_fp32, summary_rows, value_text
+from pipelines.demo_serving import RATE, STAGES, Served
 from zeroskew.evaluation import Metrics
 from zeroskew.pages import Badge, Page, Tile, horizontal_bars
 from zeroskew.steps.evaluation_page import curves
@@ -21,7 +22,11 @@ BADGES = {
 
 
 def write_page(
-    path: Path, rounds: Sequence[Round], consistency: Consistency, seconds: float
+    path: Path,
+    rounds: Sequence[Round],
+    consistency: Consistency,
+    served: Served,
+    seconds: float,
 ) -> None:
     """Write the page to `path`. Raises `DataError` if it cannot be written."""
     last = rounds[-1]
@@ -51,6 +56,7 @@ def write_page(
         [[label, *cells] for label, cells in summary_rows(tuple(rounds))],
         align="l" + "r" * len(rounds),
     )
+    _served(page, served)
     _curves(page, rounds)
     page.section(
         "INT8 against FP32",
@@ -79,6 +85,43 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     page.save(path)
+
+
+def _served(page: Page, served: Served) -> None:
+    page.section(
+        "Served",
+        f"Version {served.version} inside Triton, asked about {served.flights} flights of the next "
+        f"four hours at {RATE:.0f} requests a second from the same machine. Stages are upper bounds "
+        "of histogram buckets.",
+    )
+    page.table(
+        ["milliseconds", "p50", "p99"],
+        [
+            ["whole request", *(f"{served.sent.milliseconds(p):.2f}" for p in (50, 99))],
+            *(
+                [label, *(f"≤ {value:g}" for value in served.stages[stage])]
+                for stage, label in STAGES.items()
+            ),
+        ],
+        align="lrr",
+    )
+    page.note(
+        f"{served.logged:,} predictions in the log; {served.mismatches} of {served.compared:,} "
+        "logged values differ from the point-in-time join of the same moment.",
+        "good" if served.mismatches == 0 else "warn",
+    )
+    page.table(
+        ["flight", "score", "what moved it most, and by how much", "outcome"],
+        [
+            [
+                one.flight,
+                f"{one.score:.2f}",
+                "; ".join(f"{n} = {value_text(v)} ({by:+.2f})" for n, v, by in one.reasons),
+                "late" if one.late else "on time",
+            ]
+            for one in served.explained
+        ],
+    )
 
 
 def _curves(page: Page, rounds: Sequence[Round]) -> None:

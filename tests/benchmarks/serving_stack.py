@@ -151,9 +151,9 @@ def _materialise_and_compile(model: Path, version: Path, values: Any) -> None:
     onnx.save(network(), graph)
     record = ExportRecord(
         model="bench", row=FeatureRow(tuple(NUMERIC), ()), training_set="0" * 64,
-        precision="fp32", precision_reason="",
-        onnx_sha256={"model.onnx": sha256(graph.read_bytes())}, parity=0.0, calibration_hash="", calibration_rows=0, candidates=(), limits={},
-        device="CPUExecutionProvider", max_batch=MAX_BATCH, versions={},
+        precision="fp32", precision_reason="", parity=0.0, calibration_hash="",
+        onnx_sha256={"model.onnx": sha256(graph.read_bytes())}, calibration_rows=0,
+        candidates=(), limits={}, device="CPUExecutionProvider", max_batch=MAX_BATCH, versions={},
     )  # fmt: skip
     (version / "export/export.json").write_text(json.dumps(record.to_json()))
     plan = compile_read_plan(repository, "bench")

@@ -5,7 +5,8 @@ killed by SIGKILL runs no clean-up, and Linux's parent-death signal is bound to 
 started the child, so neither is enough alone: this process watches its parent (a pipe that closes,
 and the parent's id), and the server itself gets the parent-death signal of this process.
 
-GRACE is how many seconds it may take to end. PARENT 0 means nobody: the server runs until this process gets SIGTERM.
+GRACE: seconds the server may take to end. PARENT 0 means nobody: it runs until this process gets
+SIGTERM.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every few hundred, a good request must still get its own score; the server's processes must be the
 same ones at the end, and no larger than after the first third. Shapes claim a million rows at most:
-Triton 2.51 allocates what the shape of a JSON tensor claims before it looks at the data, and a claim
-of terabytes ends the process inside its HTTP parser (README says so).
+Triton 2.51 allocates what the shape of a JSON tensor claims before it looks at the data, and a
+claim of terabytes ends the process inside its HTTP parser (README says so).
 """
 
 from __future__ import annotations

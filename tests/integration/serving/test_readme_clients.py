@@ -88,9 +88,9 @@ def flights(_triton, tickets, tmp_path_factory):
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     record = ExportRecord(
         model="flight_delay", row=FeatureRow(numeric, categorical), training_set="0" * 64,
-        precision="fp32", precision_reason="",
-        onnx_sha256={"model.onnx": sha256(path.read_bytes())}, parity=0.0, calibration_hash="", calibration_rows=0, candidates=(), limits={},
-        device="CPUExecutionProvider", max_batch=64, versions={},
+        precision="fp32", precision_reason="", parity=0.0, calibration_hash="",
+        onnx_sha256={"model.onnx": sha256(path.read_bytes())}, calibration_rows=0,
+        candidates=(), limits={}, device="CPUExecutionProvider", max_batch=64, versions={},
     )  # fmt: skip
     (version / "export/export.json").write_text(json.dumps(record.to_json()))
     (version / "read_plan.json").write_text(json.dumps(plan.to_json()))

@@ -1,0 +1,36 @@
+"""Counters in the form that Prometheus takes for a histogram."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeroskew.serving.measures import Histogram, Measures
+
+
+@given(st.lists(st.floats(0, 10), max_size=50))
+def test_buckets_are_cumulative_and_complete(values):
+    histogram = Histogram((0.5, 1, 2))
+    for value in values:
+        histogram.add(value)
+    samples = {(family, labels): value for family, labels, value in histogram.samples("h")}
+    for bound, text in ((0.5, "0.5"), (1, "1"), (2, "2"), (float("inf"), "+Inf")):
+        assert samples[("h_bucket", (("le", text),))] == sum(v <= bound for v in values)
+    assert samples[("h_count", ())] == len(values)
+    assert abs(samples[("h_sum", ())] - sum(values)) < 1e-6
+
+
+def test_absent_values_are_counted_by_feature_and_status():
+    measures = Measures(("a", "b"))
+    for _ in range(2):
+        measures.batch(
+            3, {"lookup": 0.001, "total": 0.002}, missing=np.array([1, 0]),
+            stale=np.array([0, 3]), degraded=0,
+        )  # fmt: skip
+    measures.outcome("answered", 2)
+    found = {(family, labels): value for family, labels, value in measures.samples()}
+    absent = "zeroskew_absent_values_total"
+    assert found[(absent, (("feature", "a"), ("status", "missing")))] == 2
+    assert found[(absent, (("feature", "b"), ("status", "stale")))] == 6
+    assert (absent, (("feature", "a"), ("status", "stale"))) not in found
+    assert found[("zeroskew_requests_total", (("outcome", "answered"),))] == 2
+    assert found[("zeroskew_batch_rows_sum", ())] == 6
