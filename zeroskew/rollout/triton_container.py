@@ -93,12 +93,13 @@ def tolerations(serving: Serving) -> list[dict[str, Any]]:
 
 
 def spool_mib(serving: Serving) -> int:
-    """Size of the spool's volume, above what the log lets itself use.
+    """Size of the spool's volume: what the logs of all fronts let themselves use, and more.
 
-    The kubelet evicts a pod whose volume outgrows its limit, so there is room beside the bound for
-    what each front writes at the moment: a segment and the Parquet file it becomes.
+    The kubelet evicts a pod whose volume outgrows its limit, so there is room beside the bounds for
+    what each front has at hand at the moment: a segment and the Parquet file it becomes.
     """
-    return serving.log.spool_mib + serving.instances * 2 * serving.log.segment_mib + 64
+    log = serving.log
+    return serving.instances * (log.spool_mib + 2 * log.segment_mib) + 64
 
 
 _TMP_MIB = 256

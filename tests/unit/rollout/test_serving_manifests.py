@@ -160,6 +160,12 @@ def test_what_is_written_lies_on_disks_with_a_bound():
     assert int(asked["ephemeral-storage"].removesuffix("Mi")) > 2000
 
 
+def test_every_front_has_a_spool_of_its_own_on_the_disk():
+    documents = made("{instances: 3, log: {spool_mib: 2000}}")
+    disks = {v["name"]: v["emptyDir"] for v in documents["ServingRuntime"]["spec"]["volumes"]}
+    assert int(disks["spool"]["sizeLimit"].removesuffix("Mi")) > 3 * 2000
+
+
 def test_without_a_log_there_is_no_spool():
     documents = made("{log: {enabled: false}}")
     assert "spool" not in {m["name"] for m in container(documents)["volumeMounts"]}
