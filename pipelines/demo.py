@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +63,8 @@ def demo(
     console = Console()
     started = time.monotonic()
     os.environ.setdefault("MPLBACKEND", "agg")
+    # MLflow's own use of SQLAlchemy, nothing that a user of the demo could mend.
+    warnings.filterwarnings("ignore", module="mlflow")
     endpoints = Endpoints.from_environment()
     if not endpoints.redis:
         address = valkey.ensure(Path(endpoints.home) / "valkey")

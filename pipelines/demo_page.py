@@ -91,8 +91,8 @@ def _served(page: Page, served: Served) -> None:
     page.section(
         "Served",
         f"Version {served.version} inside Triton, asked about {served.flights} flights of the next "
-        f"four hours at {RATE:.0f} requests a second from the same machine. Stages are upper bounds "
-        "of histogram buckets.",
+        f"four hours at {RATE:.0f} requests a second from the same machine. Stages are upper "
+        "bounds of histogram buckets.",
     )
     page.table(
         ["milliseconds", "p50", "p99"],

@@ -187,8 +187,12 @@ def _plain(value: Any) -> Any:
         if value.ndim != 1 or kind not in "biufM" or (len(value) <= _FEW and kind != "M"):
             return value.tolist()
         return msgpack.ExtType(_ARRAY, value.dtype.str.encode() + b"\0" + value.tobytes())
-    if isinstance(value, np.generic):
+    if isinstance(value, np.datetime64):
+        value = value.astype("M8[us]").item()
+    elif isinstance(value, np.generic):
         return value.item()
+    if value is None:
+        return None
     if isinstance(value, dt.datetime):
         return value.replace(tzinfo=dt.UTC)
     if isinstance(value, set | frozenset):
