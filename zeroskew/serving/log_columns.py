@@ -61,7 +61,7 @@ def arrow_column(
         made = _from_array(values, kind, absent)
         if made is not None:
             return made, 0
-        values = values.tolist()
+        values = _listed(values)
     if absent is not None and absent.any():
         gaps = absent.tolist()
         values = [None if gap else value for value, gap in zip(values, gaps, strict=True)]
@@ -83,7 +83,6 @@ def _joined(parts: Sequence[Any]) -> Any:
     if all(isinstance(part, np.ndarray) for part in parts) and parts:
         if len({part.dtype for part in parts}) == 1:
             return np.concatenate(parts)
-        parts = [part.tolist() for part in parts]
     values: list[Any] = []
     for part in parts:
         values.extend(_listed(part) if isinstance(part, np.ndarray) else part)
@@ -91,6 +90,9 @@ def _joined(parts: Sequence[Any]) -> Any:
 
 
 def _listed(part: NDArray[Any]) -> list[Any]:
+    if part.dtype == np.dtype("M8[s]"):  # more of them than microseconds can count
+        gaps = np.isnat(part).tolist()
+        return [None if gap else n for gap, n in zip(gaps, part.view("i8").tolist(), strict=True)]
     if part.dtype.kind == "M":  # nanoseconds would become plain integers
         return part.astype("M8[us]").tolist()
     return part.tolist()
