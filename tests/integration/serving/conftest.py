@@ -28,7 +28,7 @@ import yaml
 from onnx import TensorProto, helper
 
 MODEL = Path(__file__).parents[1] / "pipelines/models/tickets"
-MATERIALISED = datetime(2024, 2, 20, tzinfo=UTC)
+MATERIALISED = datetime(2024, 2, 20, 12, tzinfo=UTC)
 """Up to when the store is filled."""
 ASKED = int(MATERIALISED.timestamp() * 1e6)
 """The same in microseconds: what requests give as their moment."""
