@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ import pytest
 
 from zeroskew.export import onnx_graph
 from zeroskew.export.calibration_rows import CalibrationRows, calibration_rows
+from zeroskew.export.export import ExportRecord
 from zeroskew.export.onnx_graph import export_onnx
 from zeroskew.export.quantize import quantize_int8
 from zeroskew.features.row import FeatureRow
@@ -84,3 +88,43 @@ def fp32(checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def int8(fp32: Path, calibration: CalibrationRows) -> Path:
     return quantize_int8(fp32, fp32.with_name("model.int8.onnx"), calibration).path
+
+
+@pytest.fixture
+def exported(int8: Path, row: FeatureRow, tmp_path: Path) -> Path:
+    """An export's folder, with a stand-in for a plan that only a GPU could build."""
+    folder = tmp_path / "export"
+    (folder / "plans").mkdir(parents=True)
+    shutil.copy(int8, folder / "model.onnx")
+    plans = []
+    for flavour, target in (("tensorrt", "SM90"), ("tensorrt_rtx", "SM89")):
+        content = f"plan of {flavour}".encode()
+        (folder / "plans" / f"{target}.plan").write_bytes(content)
+        plans.append(
+            {
+                "file": f"{target}.plan",
+                "flavour": flavour,
+                "target": target,
+                "key": target,
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    record = ExportRecord(
+        model="sample",
+        row=row,
+        training_set="t",
+        precision="int8",
+        precision_reason="",
+        onnx_sha256={"model.onnx": hashlib.sha256(int8.read_bytes()).hexdigest()},
+        parity=0.0,
+        calibration_hash="c",
+        calibration_rows=1000,
+        candidates=(),
+        limits={},
+        device="CPUExecutionProvider",
+        max_batch=256,
+        versions={},
+        plan_files=tuple(plans),
+    )
+    (folder / "export.json").write_text(json.dumps(record.to_json()))
+    return folder

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,46 +12,6 @@ from zeroskew.errors import ExportError
 from zeroskew.export.export import ExportRecord
 from zeroskew.export.triton_repository import BACKENDS, config_pbtxt, write_triton_repository
 from zeroskew.features.row import FeatureRow
-
-
-@pytest.fixture
-def exported(int8: Path, row: FeatureRow, tmp_path: Path) -> Path:
-    """An export's folder, with a stand-in for a plan that only a GPU could build."""
-    folder = tmp_path / "export"
-    (folder / "plans").mkdir(parents=True)
-    shutil.copy(int8, folder / "model.onnx")
-    plans = []
-    for flavour, target in (("tensorrt", "SM90"), ("tensorrt_rtx", "SM89")):
-        content = f"plan of {flavour}".encode()
-        (folder / "plans" / f"{target}.plan").write_bytes(content)
-        plans.append(
-            {
-                "file": f"{target}.plan",
-                "flavour": flavour,
-                "target": target,
-                "key": target,
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-        )
-    record = ExportRecord(
-        model="sample",
-        row=row,
-        training_set="t",
-        precision="int8",
-        precision_reason="",
-        onnx_sha256={"model.onnx": hashlib.sha256(int8.read_bytes()).hexdigest()},
-        parity=0.0,
-        calibration_hash="c",
-        calibration_rows=1000,
-        candidates=(),
-        limits={},
-        device="CPUExecutionProvider",
-        max_batch=256,
-        versions={},
-        plan_files=tuple(plans),
-    )
-    (folder / "export.json").write_text(json.dumps(record.to_json()))
-    return folder
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
