@@ -80,9 +80,9 @@ def arrow_column(
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    if all(isinstance(part, np.ndarray) for part in parts) and parts:
-        if len({part.dtype for part in parts}) == 1:
-            return np.concatenate(parts)
+    kinds = {part.dtype if isinstance(part, np.ndarray) else None for part in parts}
+    if len(kinds) == 1 and None not in kinds:
+        return np.concatenate(parts)
     values: list[Any] = []
     for part in parts:
         values.extend(_listed(part) if isinstance(part, np.ndarray) else part)

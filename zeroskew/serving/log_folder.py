@@ -160,4 +160,5 @@ def parquet(table: pa.Table) -> bytes:
 
 def say(text: Any) -> None:
     """A line in the log of whoever runs this."""
-    print(f"zeroskew prediction log: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"zeroskew prediction log: {text}", file=sys.stderr, flush=True)

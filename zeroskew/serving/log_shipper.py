@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,70 +96,92 @@ class Shipper:
         self._sink, self._lifeline = sink, lifeline
         self._failing = 0
 
-    def drain(self, folder: SpoolFolder, *, own: bool = True) -> bool:
-        """Ship all that is ready; False if time ran out before.
-
-        A folder that is not our `own` waits for another shipper once our owner wants to close.
-        """
+    def drain(self, folder: SpoolFolder) -> bool:
+        """Ship all that is ready; False if time ran out before."""
         while waiting := folder.waiting():
             for number in waiting:
-                if not self._deliver(folder, number, own):
+                while not self._try(folder, number):
+                    self._lifeline.wait(self._pause(), only_close=True)
+                    if self._lifeline.expired:
+                        return False
+                if self._lifeline.expired:
                     return False
         return True
 
-    def _deliver(self, folder: SpoolFolder, number: int, own: bool) -> bool:
-        while not (self._lifeline.expired or (self._lifeline.closing and not own)):
-            try:
-                folder.ship(number, self._sink)
-            except SinkFailed as error:
-                self._failing += 1
-                if self._failing == 1:
-                    say(f"the sink refuses, it is tried again until it takes: {error}")
-                self._lifeline.wait(self._pause(), only_close=True)
-            else:
-                if self._failing:
-                    say(f"the sink takes again, after {self._failing} failures")
-                self._failing = 0
-                return True
-        return False
+    def help(self, folder: SpoolFolder, own: SpoolFolder) -> bool:
+        """Ship what somebody else has left, as long as nothing of `own` waits; whether all was.
+
+        A sink that refuses is not waited for here: our own segments would wait with it, unseen.
+        """
+        for number in folder.waiting():
+            if self._lifeline.closing or own.waiting() or not self._try(folder, number):
+                return False
+        return True
+
+    def _try(self, folder: SpoolFolder, number: int) -> bool:
+        try:
+            folder.ship(number, self._sink)
+        except SinkFailed as error:
+            self._failing += 1
+            if self._failing == 1:
+                say(f"the sink refuses, it is tried again until it takes: {error}")
+            return False
+        if self._failing:
+            say(f"the sink takes again, after {self._failing} failures")
+        self._failing = 0
+        return True
 
     def _pause(self) -> float:
         longest = 1.0 if self._lifeline.closing else LONGEST_WAIT_SECONDS
         return min(longest, 0.25 * 2 ** min(self._failing, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-def adopt(own: Path, shipper: Shipper, lifeline: Lifeline) -> None:
-    """Ship what owners that are gone have left in the same spool, and remove their folders."""
-    for path in other_folders(own):
-        if lifeline.closing:
+class Adoption:
+    """Looks for folders of the same spool whose owners are gone, ships and removes them."""
+
+    def __init__(self, own: SpoolFolder, shipper: Shipper) -> None:
+        self._own, self._shipper = own, shipper
+        self._next = 0.0
+        self._said: set[Path] = set()
+
+    def look(self) -> None:
+        """Every now and then; goes on at the next call if something of our own came between."""
+        if time.monotonic() < self._next:
             return
-        ship_left(path, shipper)
+        for path in other_folders(self._own.path):
+            self._adopt(path)
+            if self._own.waiting():
+                return
+        self._next = time.monotonic() + ADOPT_EVERY_SECONDS
+
+    def _adopt(self, path: Path) -> None:
+        shipping = Lock.take(path / SHIPPER_LOCK)
+        if shipping is None:
+            return
+        try:
+            finish(path, lambda folder: self._shipper.help(folder, self._own))
+        except (OSError, ValueError, KeyError, ZeroskewError) as error:
+            if path not in self._said:
+                self._said.add(path)
+                say(f"{path} cannot be shipped: {type(error).__name__}: {error}")
+        finally:
+            shipping.release()
 
 
-def ship_left(path: Path, shipper: Shipper) -> None:
-    """Ship a folder and remove it, if neither a writer nor a shipper has it."""
-    shipping = Lock.take(path / SHIPPER_LOCK)
-    if shipping is None:
-        return
-    try:
-        finish(path, shipper, own=False)
-    finally:
-        shipping.release()
+def finish(path: Path, ship: Callable[[SpoolFolder], bool]) -> None:
+    """Ship what a dead owner has left and remove its folder, if it is dead.
 
-
-def finish(path: Path, shipper: Shipper, *, own: bool = True) -> None:
-    """The same for a folder whose shipper we are already."""
+    The caller holds the shipper's lock. Raises on a folder that this cannot read.
+    """
     writing = Lock.take(path / LOCK)
     if writing is None:
         return
     try:
         close_segments(path)
-        if segments(path, READY) and not shipper.drain(SpoolFolder(path), own=own):
+        if segments(path, READY) and not ship(SpoolFolder(path)):
             return
         if not any(segments(path, suffix) for suffix in (OPEN, READY, BROKEN)):
             remove_folder(path)
-    except (OSError, ValueError, KeyError, ZeroskewError) as error:
-        say(f"{path} cannot be shipped: {type(error).__name__}: {error}")
     finally:
         writing.release()
 
@@ -171,11 +194,10 @@ def run(path: Path, lifeline: Lifeline) -> None:
         lifeline.wait(0.1, only_close=True)
     own = SpoolFolder(path)
     shipper = Shipper(open_sink(own.sink), lifeline)
-    look_again = 0.0
+    adoption = Adoption(own, shipper)
     while not lifeline.closing and shipper.drain(own):
-        if time.monotonic() >= look_again and not lifeline.closing:
-            adopt(path, shipper, lifeline)
-            look_again = time.monotonic() + ADOPT_EVERY_SECONDS
+        if not lifeline.closing:
+            adoption.look()
         if not own.waiting():
             lifeline.wait(POLL_SECONDS)
     shipper.drain(own)
@@ -188,7 +210,7 @@ def _after_the_owner(path: Path, shipper: Shipper, lifeline: Lifeline) -> None:
     """What a killed owner had not closed; its lock is free a moment after its pipe closed."""
     until = time.monotonic() + OWNER_GONE_SECONDS
     while path.exists() and time.monotonic() < until and not lifeline.expired:
-        finish(path, shipper)
+        finish(path, shipper.drain)
         time.sleep(0.05)
 
 

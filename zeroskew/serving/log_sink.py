@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from zeroskew.errors import ConfigError
 
-CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 20.0
+CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 10.0
 
 
 class Sink(Protocol):
@@ -89,7 +89,8 @@ class S3Sink:
     """A prefix in a bucket.
 
     The usual variables say how: AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, and credentials
-    from wherever the AWS SDK finds them.
+    from wherever the AWS SDK finds them. They must allow to get, put and list objects: without the
+    last, S3 answers 403 for a profile that is not there yet, which is no answer to go on with.
     """
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
