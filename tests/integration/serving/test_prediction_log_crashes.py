@@ -290,3 +290,20 @@ def test_a_dead_folder_can_be_shipped_by_hand(tmp_path, open_log):
     assert sorted(shipped(sink)["who"]) == list(range(10))
     assert folders(tmp_path) == []
     shutil.rmtree(sink)
+
+
+def test_what_the_dead_left_does_not_hide_that_the_sink_refuses(tmp_path, open_log):
+    """A shipper that waited for the sink with somebody else's segment would look healthy."""
+    sink = tmp_path / "sink"
+    sink.write_text("in the way")
+    before = open_log()
+    before.append(owner.batch(0, 10))
+    before.close(0.3)
+    assert before.counters().spooled == 10
+    log = open_log()
+    log.append(owner.batch(10, 10))
+    until(lambda: log.counters().sink_failures >= 2)
+    sink.unlink()
+    until(lambda: not before.folder.exists(), 30)
+    log.close()
+    assert sorted(shipped(sink)["who"]) == list(range(20))
