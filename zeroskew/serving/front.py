@@ -69,6 +69,7 @@ class Front:
     ) -> None:
         self._plan, self._row, self._lookup, self._transforms = plan, row, lookup, transforms
         self._score, self._measures, self._log = score, measures, log
+        self._unrecorded: list[_Batch] = []
         self.features = (*plan.stored_names, *transforms.names)
         """Names of all features, stored and computed, in the order of `Answer.status`."""
         self._named = np.array(self.features, object)
@@ -83,6 +84,32 @@ class Front:
             if len(requests) == 1:
                 return [error]
         return [answer for request in requests for answer in self.answer([request])]
+
+    def record(self) -> None:
+        """Log and count what has been answered since the last call.
+
+        Apart from `answer`, so that an answer can be on its way before.
+        """
+        batches, self._unrecorded = self._unrecorded, []
+        for batch in batches:
+            began = time.perf_counter()
+            if self._log is not None:
+                self._log.append(batch.predictions())
+            started, looked_up, prepared, scored = batch.moments
+            self._measures.ages(batch.asked, batch.view_times)
+            self._measures.batch(
+                len(batch.scores),
+                {
+                    "lookup": looked_up - started,
+                    "transforms": prepared - looked_up,
+                    "model": scored - prepared,
+                    "total": scored - started,
+                    "log": time.perf_counter() - began,
+                },
+                missing=np.count_nonzero(batch.status == MISSING, axis=1),
+                stale=np.count_nonzero(batch.status == STALE, axis=1),
+                degraded=len(batch.scores) if batch.degraded else 0,
+            )
 
     def warm_up(self, lookup: FeatureLookup) -> None:
         """Run everything but the network once, for an entity that nobody is.
@@ -128,29 +155,23 @@ class Front:
         prepared = time.perf_counter()
         scores = self._score(numeric, categorical)
         scored = time.perf_counter()
+        asked = np.full(length, time.time_ns() // 1000) if now is None else now
         answers, at = [], 0
         for request in requests:
             part = slice(at, at + request.rows)
             answers.append(Answer(scores[part], status[:, part], rows is None))
             at += request.rows
-        if self._log is not None:
-            micros = round((scored - started) * 1e6)
-            self._log.append(
-                _batch(requests, columns | features, now, status, times, scores, micros, rows)
+        self._unrecorded.append(
+            _Batch(
+                requests=requests,
+                columns=columns | features,
+                asked=asked,
+                status=status,
+                view_times=times,
+                scores=scores,
+                degraded=rows is None,
+                moments=(started, looked_up, prepared, scored),
             )
-        logged = time.perf_counter()
-        self._measures.batch(
-            length,
-            {
-                "lookup": looked_up - started,
-                "transforms": prepared - looked_up,
-                "model": scored - prepared,
-                "log": logged - scored,
-                "total": logged - started,
-            },
-            missing=np.count_nonzero(status == MISSING, axis=1),
-            stale=np.count_nonzero(status == STALE, axis=1),
-            degraded=0 if rows is not None else length,
         )
         return answers
 
@@ -174,38 +195,41 @@ def _joined(requests: Sequence[Request]) -> tuple[dict[str, list[Any]], NDArray[
     return columns, np.array(moments, np.int64)
 
 
-def _batch(
-    requests: Sequence[Request],
-    columns: dict[str, list[Any]],
-    now: NDArray[np.int64] | None,
-    status: NDArray[np.uint8],
-    view_times: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    microseconds: int,
-    rows: Any,
-) -> PredictionBatch:
-    length = len(scores)
-    asked = [time.time_ns() // 1000] * length if now is None else now.tolist()
-    ids: list[str] = []
-    positions: list[int] = []
-    roles: list[str] = []
-    traces: list[str | None] = []
-    for request in requests:
-        count, who = request.rows, request.identity
-        ids += [who.request_id] * count
-        positions += range(count)
-        roles += [who.role] * count
-        traces += [who.trace_id] * count
-    return PredictionBatch(
-        request_ids=ids,
-        rows=positions,
-        event_times=asked,
-        columns=columns,
-        status=status,
-        view_times=view_times,
-        scores=scores[:, 0],
-        roles=roles,
-        trace_ids=traces,
-        latency_microseconds=microseconds,
-        degraded=rows is None,
-    )
+@dataclass(slots=True)
+class _Batch:
+    """What has been answered and is to be recorded."""
+
+    requests: Sequence[Request]
+    columns: dict[str, list[Any]]
+    asked: NDArray[np.int64]
+    status: NDArray[np.uint8]
+    view_times: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    degraded: bool
+    moments: tuple[float, float, float, float]
+    """Seconds of a clock: started, looked up, prepared, scored."""
+
+    def predictions(self) -> PredictionBatch:
+        ids: list[str] = []
+        positions: list[int] = []
+        roles: list[str] = []
+        traces: list[str | None] = []
+        for request in self.requests:
+            count, who = request.rows, request.identity
+            ids += [who.request_id] * count
+            positions += range(count)
+            roles += [who.role] * count
+            traces += [who.trace_id] * count
+        return PredictionBatch(
+            request_ids=ids,
+            rows=positions,
+            event_times=self.asked.tolist(),
+            columns=self.columns,
+            status=self.status,
+            view_times=self.view_times,
+            scores=self.scores[:, 0],
+            roles=roles,
+            trace_ids=traces,
+            latency_microseconds=round((self.moments[3] - self.moments[0]) * 1e6),
+            degraded=self.degraded,
+        )

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroskew.features.online_reader import NO_TIME
+
 STAGES = ("lookup", "transforms", "model", "log", "total")
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 1.0)
 """Upper bounds of the latency buckets."""
@@ -50,9 +52,12 @@ class Histogram:
 class Measures:
     """Counters of one front."""
 
-    def __init__(self, features: Sequence[str]) -> None:
-        """`features`: names in the order of a batch's status."""
-        self._features = tuple(features)
+    def __init__(self, features: Sequence[str], views: Sequence[str] = ()) -> None:
+        """`features`, `views`: names in the order of a batch's status and event times."""
+        self._features, self._views = tuple(features), tuple(views)
+        self._ages: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._age_sum = np.zeros(len(views))
+        self._age_count = np.zeros(len(views), np.int64)
         self._stages = {stage: Histogram(SECONDS) for stage in STAGES}
         self._rows = Histogram(ROWS)
         self._absent = np.zeros((2, len(features)), np.int64)
@@ -76,6 +81,19 @@ class Measures:
         self._absent[1] += stale
         self._degraded += degraded
 
+    def ages(self, asked: NDArray[np.int64], event_times: NDArray[np.int64]) -> None:
+        """Remember how old values were: moments `[n]`, event times `[views, n]`, microseconds."""
+        self._ages.append((asked, event_times))
+
+    def _count_ages(self) -> None:
+        """Left to whoever publishes: the request need not wait for it."""
+        pending, self._ages = self._ages, []
+        for asked, times in pending:
+            there = times != NO_TIME
+            spans = np.where(there, asked - np.where(there, times, 0), 0)
+            self._age_sum += spans.sum(axis=1) / 1e6
+            self._age_count += there.sum(axis=1)
+
     def outcome(self, what: str, requests: int = 1) -> None:
         """Count requests that were `answered`, `refused` (their own fault) or `failed` (ours)."""
         self._outcomes[what] += requests
@@ -88,6 +106,12 @@ class Measures:
         for outcome, count in self._outcomes.items():
             yield "zeroskew_requests_total", (("outcome", outcome),), count
         yield "zeroskew_degraded_rows_total", (), self._degraded
+        self._count_ages()
+        for name, total, count in zip(
+            self._views, self._age_sum.tolist(), self._age_count.tolist(), strict=True
+        ):
+            yield "zeroskew_feature_age_seconds_sum", (("view", name),), total
+            yield "zeroskew_feature_age_seconds_count", (("view", name),), count
         for status, counts in zip(("missing", "stale"), self._absent.tolist(), strict=True):
             for name, count in zip(self._features, counts, strict=True):
                 if count:

@@ -30,6 +30,8 @@ HELP = {
     "zeroskew_requests_total": "Requests by outcome: answered, refused (400), failed (500, 503)",
     "zeroskew_degraded_rows_total": "Rows answered without the online store",
     "zeroskew_absent_values_total": "Values that were missing or stale, by feature",
+    "zeroskew_feature_age_seconds_sum": "Seconds since the event time of what was served, by view",
+    "zeroskew_feature_age_seconds_count": "Rows for which a view had values",
     "zeroskew_lookup_failures_total": "Reads of the online store without an answer in time",
     "zeroskew_breaker_opened_total": "Times the circuit breaker opened",
     "zeroskew_breaker_open": "1 while the circuit breaker keeps requests from the store",

@@ -19,6 +19,19 @@ def test_buckets_are_cumulative_and_complete(values):
     assert abs(samples[("h_sum", ())] - sum(values)) < 1e-6
 
 
+def test_ages_of_what_was_served():
+    measures = Measures((), ("fresh", "nothing"))
+    nothing = np.iinfo(np.int64).min
+    asked = np.array([10_000_000, 20_000_000])
+    measures.ages(asked, np.array([[9_000_000, 15_000_000], [nothing, nothing]]))
+    for _ in range(2):
+        found = {(family, labels): value for family, labels, value in measures.samples()}
+        age = "zeroskew_feature_age_seconds"
+        assert found[(f"{age}_sum", (("view", "fresh"),))] == 6.0
+        assert found[(f"{age}_count", (("view", "fresh"),))] == 2
+        assert found[(f"{age}_count", (("view", "nothing"),))] == 0
+
+
 def test_absent_values_are_counted_by_feature_and_status():
     measures = Measures(("a", "b"))
     for _ in range(2):
