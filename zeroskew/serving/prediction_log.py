@@ -10,7 +10,8 @@
 
 No call waits for disk or network, and none raises into a request: what there is no room for is
 dropped and counted in rows. A batch is safe from the end of this process once its thread has
-written it, and on the sink at most `flush_seconds` and an upload later. Nothing is there twice.
+written it (20 ms), and on the sink at most `flush_seconds` and an upload later. Nothing is there
+twice.
 
 The files are hive-partitioned by event time (UTC), so that readers skip what they need not read:
 
@@ -56,6 +57,8 @@ QUEUE_BYTES = 32 << 20
 """Frames in memory, while the disk takes its time; beyond it they are dropped, and counted."""
 WRITE_BYTES = 1 << 20
 TICK_SECONDS = 0.5
+GATHER_SECONDS = 0.02
+"""How long frames gather in memory, so that no request wakes the thread that writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,8 @@ class PredictionLog:
             item = self._queue.get(
                 timeout=TICK_SECONDS if left is None else min(left, TICK_SECONDS)
             )
+            if item is not None and not self._closed:
+                time.sleep(GATHER_SECONDS)
             while item is not None:
                 frames.append(item)
                 size += len(item[0])
