@@ -1,7 +1,7 @@
 """One batch of predictions as bytes, and batches read back from bytes that a crash cut short.
 
     frame   magic (4) | u32le length of the body | u32le rows | u32le CRC-32 | body
-    body    msgpack: what `Batch` holds, column by column
+    body    msgpack: what `Batch` holds, column by column; all float columns as one array
 
 The CRC covers length, rows and body. A reader that meets bytes which are no frame looks for the
 next magic, so that one torn or flipped frame costs its own rows only.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -57,14 +58,15 @@ class PredictionBatch:
 class FrameWriter:
     """Makes frames of one schema's columns; not for several threads at a time."""
 
-    def __init__(self, names: Sequence[str], redactions: Mapping[str, Redact]) -> None:
-        """`names`: the columns in the order they are written."""
+    def __init__(self, kinds: Mapping[str, str], redactions: Mapping[str, Redact]) -> None:
+        """`kinds`: of the columns as they are written, in that order."""
         self._redactions = dict(redactions)
-        self._pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-        if len(names) > 1:
-            self._pick = itemgetter(*names)
-        else:
-            self._pick = lambda columns: tuple(columns[name] for name in names)
+        floats, others = split_columns(kinds)
+        self._all, self._floats, self._others = (
+            _picker(list(kinds)),
+            _picker(floats),
+            _picker(others),
+        )
         self._packer = msgpack.Packer(default=_plain, datetime=True)
         self._tolerant = msgpack.Packer(
             default=_plain, datetime=True, unicode_errors="surrogatepass"
@@ -79,13 +81,15 @@ class FrameWriter:
                 columns[name] = redact(columns[name])
         scores = batch.scores
         rows = len(scores)
+        floats = _packed(self._floats(columns), rows)
         content = (
             batch.request_ids, batch.rows, batch.event_times, batch.roles, batch.trace_ids,
             batch.latency_microseconds, batch.degraded,
             scores.astype("<f4", copy=False).tobytes(),
             batch.status.tobytes(),
             batch.view_times.tobytes(),
-            self._pick(columns),
+            floats,
+            self._all(columns) if floats is None else self._others(columns),
         )  # fmt: skip
         try:
             body = self._packer.pack(content)
@@ -93,6 +97,36 @@ class FrameWriter:
             body = self._tolerant.pack(content)
         counts = _COUNTS.pack(len(body), rows)
         return b"".join((MAGIC, counts, crc32(body, crc32(counts)).to_bytes(4, "little"), body))
+
+
+def split_columns(kinds: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The columns that a frame holds as one array of float64, and the others; in order."""
+    floats = [name for name, kind in kinds.items() if kind in ("float64", "float32")]
+    return floats, [name for name in kinds if name not in set(floats)]
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda columns: tuple(columns[name] for name in names)
+
+
+def _packed(columns: Sequence[Any], rows: int) -> bytes | None:
+    """Float columns `[columns, rows]`, missing as NaN; None if something in them is no number."""
+    if set(map(len, columns)) != {rows}:
+        return None
+    try:
+        if np.ndarray in set(map(type, columns)):
+            return np.array(columns, "<f8").tobytes()
+        numbers = array("d")
+        try:
+            for column in columns:
+                numbers.fromlist(column)
+        except TypeError:  # None
+            return np.array(columns, "<f8").tobytes()
+        return numbers.tobytes()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +143,10 @@ class Batch:
     scores: NDArray[np.float32]
     status: NDArray[np.uint8]
     view_times: NDArray[np.int64]
+    floats: NDArray[np.float64] | None
+    """The float columns, `[columns, n]`, NaN for missing; None if they are among the others."""
     columns: Sequence[Any]
+    """The others, or all."""
 
 
 @dataclass(slots=True)
@@ -165,13 +202,15 @@ def _decode(body: memoryview) -> Batch | None:
             body, use_list=False, strict_map_key=False, timestamp=3, ext_hook=_array,
             unicode_errors="surrogatepass",
         )  # fmt: skip
-        ids, rows, times, roles, traces, latency, degraded, scores, status, views, columns = raw
+        ids, rows, times, roles, traces, latency, degraded, scores, status, views = raw[:10]
+        floats, columns = raw[10:]
         n = len(ids)
         batch = Batch(
             ids, rows, times, roles, traces, latency, degraded,
             np.frombuffer(scores, "<f4"),
             np.frombuffer(status, np.uint8).reshape(-1, n) if n else np.empty((0, 0), np.uint8),
             np.frombuffer(views, "<i8").reshape(-1, n) if n else np.empty((0, 0), np.int64),
+            None if floats is None else np.frombuffer(floats, "<f8").reshape(-1, n),
             columns,
         )  # fmt: skip
     except (ValueError, TypeError, msgpack.UnpackException):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zeroskew.serving.log_columns import MICROSECONDS, arrow_column, arrow_type
-from zeroskew.serving.log_frames import Batch, Damage, read_frames
+from zeroskew.serving.log_frames import Batch, Damage, read_frames, split_columns
 from zeroskew.serving.log_schema import LogSchema, age_name, parquet_name
 
 NO_TIME = np.iinfo(np.int64).min
@@ -64,6 +64,9 @@ def segment_tables(data: bytes, schema: LogSchema) -> SegmentTables:
         if _wrong_shape(batch, schema):
             made.damage.rows += len(batch.request_ids)
             continue
+        if chunk and (batch.floats is None) != (chunk[0].floats is None):
+            _take(chunk, schema, arrow, made, parts)
+            chunk = []
         chunk.append(batch)
         if end - started >= CHUNK_BYTES:
             _take(chunk, schema, arrow, made, parts)
@@ -75,8 +78,9 @@ def segment_tables(data: bytes, schema: LogSchema) -> SegmentTables:
 
 
 def _wrong_shape(batch: Batch, schema: LogSchema) -> bool:
+    floats = 0 if batch.floats is None else len(batch.floats)
     return (
-        len(batch.columns) != len(schema.columns)
+        floats + len(batch.columns) != len(schema.columns)
         or len(batch.status) != len(schema.features)
         or len(batch.view_times) != len(schema.views)
     )
@@ -125,8 +129,7 @@ def _columns(
     }
     absent: Mapping[str, NDArray[np.bool_]] = dict(zip(schema.features, status != 0, strict=True))
     unfit = 0
-    for at, (name, kind) in enumerate(schema.columns.items()):
-        parts = [batch.columns[at] for batch in chunk]
+    for name, kind, parts in _logged(chunk, schema):
         column, misfits = arrow_column(parts, kind, absent.get(name))
         columns[parquet_name(name)] = column
         unfit += misfits
@@ -135,6 +138,18 @@ def _columns(
         age = (times - np.where(unknown, times, seen)) // 1000
         columns[age_name(view)] = pa.array(age, pa.int64(), mask=unknown)
     return columns, unfit
+
+
+def _logged(chunk: Sequence[Batch], schema: LogSchema) -> Iterator[tuple[str, str, Sequence[Any]]]:
+    """Name, kind and parts of every column; `chunk` holds its floats in one way throughout."""
+    together = chunk[0].floats is not None
+    floats, others = split_columns(schema.columns) if together else ([], list(schema.columns))
+    if together:
+        numbers = np.concatenate([b.floats for b in chunk if b.floats is not None], axis=1)
+        for name, values in zip(floats, numbers, strict=True):
+            yield name, schema.columns[name], [values]
+    for at, name in enumerate(others):
+        yield name, schema.columns[name], [batch.columns[at] for batch in chunk]
 
 
 def _texts(values: Iterable[Any]) -> pa.Array:

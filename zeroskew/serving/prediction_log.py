@@ -109,10 +109,8 @@ class PredictionLog:
         for reference in (schema.reference, schema.score_reference):
             if reference is not None:
                 Profile.from_json(reference)
-        self._frames = FrameWriter(
-            list(schema.columns), redactions(settings.redact, schema.columns)
-        )
         logged = replace(schema, columns=redacted_kinds(schema.columns, settings.redact))
+        self._frames = FrameWriter(logged.columns, redactions(settings.redact, schema.columns))
         description = {
             "log": logged.to_json(),
             "redacted": sorted(settings.redact),

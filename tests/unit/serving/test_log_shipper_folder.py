@@ -52,7 +52,7 @@ def frame(count: int, first: int, *, start: int = NOON, step: int = 1) -> bytes:
     status[1] = [i % 3 == 2 for i in range(first, first + count)]
     status[0, 0] = 2
     times = [start + i * step for i in range(count)]
-    return FrameWriter(list(KINDS), {}).frame(
+    return FrameWriter(KINDS, {}).frame(
         PredictionBatch(
             [f"r{first + i}" for i in range(count)], [0] * count, times, rows(count, first), status,
             np.array([[t - 5_000_000 for t in times]], np.int64),

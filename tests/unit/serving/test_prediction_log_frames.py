@@ -144,7 +144,7 @@ def _item(value):
 @given(batches())
 def test_every_value_comes_back_in_its_hour(given_batches):
     kinds, features, made = given_batches
-    writer = FrameWriter(list(kinds), {})
+    writer = FrameWriter(kinds, {})
     data = b"".join(writer.frame(batch) for batch in made)
     tables = segment_tables(data, schema_of(kinds, features))
     assert (tables.damage.rows, tables.damage.bytes, tables.unfit) == (0, 0, 0)
@@ -163,7 +163,7 @@ def test_every_value_comes_back_in_its_hour(given_batches):
 
 
 def some_frames(count: int, columns: int = 2) -> list[bytes]:
-    writer = FrameWriter([f"c{i}" for i in range(columns)], {})
+    writer = FrameWriter({f"c{i}": "float64" if i % 2 else "int64" for i in range(columns)}, {})
     return [
         writer.frame(
             PredictionBatch(
@@ -215,7 +215,7 @@ def one_column(kind: str, values: list, **redact):
         ["r"] * n, list(range(n)), [NOON] * n, {"c": values}, np.zeros((0, n), np.uint8),
         np.zeros((1, n), np.int64), np.zeros(n, np.float32), ["champion"] * n, [None] * n, 1, False,
     )  # fmt: skip
-    frame = FrameWriter(["c"], redact).frame(batch)
+    frame = FrameWriter({"c": kind}, redact).frame(batch)
     tables = segment_tables(frame, schema_of({"c": kind}, 0))
     (table,) = tables.hours.values()
     return table["c"].to_pylist(), tables.unfit
@@ -313,3 +313,21 @@ def test_settings_and_names():
     assert LogSchema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
     with pytest.raises(ConfigError, match="served_hour"):
         schema_of({"hour": "int64", "served_hour": "int64"}, 0)
+
+
+def test_what_is_no_number_costs_only_itself_in_a_float_column():
+    columns = [[0.5, None], ["many", 1.5], [2.5, 3.5]]
+    frames = b"".join(
+        FrameWriter({"c": "float64"}, {}).frame(
+            PredictionBatch(
+                ["r"] * 2, [0, 1], [NOON] * 2, {"c": values}, np.zeros((0, 2), np.uint8),
+                np.zeros((1, 2), np.int64), np.zeros(2, np.float32), ["champion"] * 2, [None] * 2,
+                1, False,
+            )
+        )
+        for values in columns
+    )  # fmt: skip
+    tables = segment_tables(frames, schema_of({"c": "float64"}, 0))
+    (table,) = tables.hours.values()
+    assert table["c"].to_pylist() == [0.5, None, None, 1.5, 2.5, 3.5]
+    assert (tables.rows, tables.unfit, tables.damage.rows) == (6, 1, 0)
