@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroskew.errors import OnlineStoreUnavailable, ZeroskewError
-from zeroskew.features.online_reader import MISSING, NO_TIME, STALE
+from zeroskew.features.online_reader import MISSING, NO_TIME
 from zeroskew.features.read_plan import ReadPlan
 from zeroskew.features.row import FeatureRow
 from zeroskew.serving.feature_lookup import FeatureLookup
@@ -106,8 +106,7 @@ class Front:
                     "total": scored - started,
                     "log": time.perf_counter() - began,
                 },
-                missing=np.count_nonzero(batch.status == MISSING, axis=1),
-                stale=np.count_nonzero(batch.status == STALE, axis=1),
+                batch.status,
                 degraded=len(batch.scores) if batch.degraded else 0,
             )
 

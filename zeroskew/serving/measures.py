@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroskew.features.online_reader import NO_TIME
+from zeroskew.features.online_reader import MISSING, NO_TIME, STALE
 
 STAGES = ("lookup", "transforms", "model", "log", "total")
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 1.0)
@@ -68,17 +67,17 @@ class Measures:
         self,
         rows: int,
         seconds: Mapping[str, float],
+        status: NDArray[np.uint8],
         *,
-        missing: NDArray[Any],
-        stale: NDArray[Any],
-        degraded: int,
+        degraded: int = 0,
     ) -> None:
-        """Count one batch: rows, seconds by stage, absent values per feature, degraded rows."""
+        """Count one batch: rows, seconds by stage, status `[features, rows]`, degraded rows."""
         self._rows.add(rows)
         for stage, spent in seconds.items():
             self._stages[stage].add(spent)
-        self._absent[0] += missing
-        self._absent[1] += stale
+        if status.any():
+            self._absent[0] += np.count_nonzero(status == MISSING, axis=1)
+            self._absent[1] += np.count_nonzero(status == STALE, axis=1)
         self._degraded += degraded
 
     def ages(self, asked: NDArray[np.int64], event_times: NDArray[np.int64]) -> None:

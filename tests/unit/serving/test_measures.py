@@ -36,9 +36,8 @@ def test_absent_values_are_counted_by_feature_and_status():
     measures = Measures(("a", "b"))
     for _ in range(2):
         measures.batch(
-            3, {"lookup": 0.001, "total": 0.002}, missing=np.array([1, 0]),
-            stale=np.array([0, 3]), degraded=0,
-        )  # fmt: skip
+            3, {"lookup": 0.001, "total": 0.002}, np.array([[0, 1, 0], [2, 2, 2]], np.uint8)
+        )
     measures.outcome("answered", 2)
     found = {(family, labels): value for family, labels, value in measures.samples()}
     absent = "zeroskew_absent_values_total"
