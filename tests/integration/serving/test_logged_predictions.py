@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,6 +17,8 @@ import polars as pl
 import pytest
 
 pytestmark = pytest.mark.integration
+GATHERED = 0.25
+"""Seconds: twenty milliseconds that frames gather in memory, and a busy machine."""
 FEATURES = ("agent_load", "agent_solved", "product", "seats", "log_words")
 
 
@@ -105,10 +108,10 @@ def test_what_was_served_equals_the_join_row_by_row(serve, infer, columns, asked
 
 
 class Load:
-    """Clients that ask until told to stop; ids of what was answered and of what failed."""
+    """Clients that ask until told to stop; when what was answered, and ids of what failed."""
 
     def __init__(self, server, infer, columns, clients=4):
-        self.answered: set[str] = set()
+        self.answered: dict[str, float] = {}
         self.failed: set[str] = set()
         self.slowest = 0.0
         self._stop = threading.Event()
@@ -128,7 +131,7 @@ class Load:
                 self.failed.add(rid)
                 time.sleep(0.01)
             else:
-                self.answered.add(rid)
+                self.answered[rid] = time.monotonic()
                 self.slowest = max(self.slowest, time.monotonic() - started)
 
     def until(self, count, seconds=60):
@@ -160,7 +163,7 @@ def test_a_server_that_ends_has_logged_every_answer(serve, version_with, infer, 
     load.stop()
     ids = read_log(server.predictions)["request_id"].to_list()
     assert len(ids) == len(set(ids))
-    assert load.answered <= set(ids)
+    assert load.answered.keys() <= set(ids)
 
 
 def test_a_killed_server_loses_next_to_nothing_and_nothing_twice(
@@ -178,6 +181,7 @@ def test_a_killed_server_loses_next_to_nothing_and_nothing_twice(
         if str(server.folder.parent) in line and "tether" not in line
     ]
     assert mine
+    killed = time.monotonic()
     for pid in mine:
         os.kill(pid, signal.SIGKILL)
     time.sleep(0.3)
@@ -185,20 +189,12 @@ def test_a_killed_server_loses_next_to_nothing_and_nothing_twice(
     server.stop()
     again = serve(version_with(log={"flush_seconds": 2}))
     infer(again, columns([3], ["c3"], [3]), request_id="after")
-    log = wait_for_rows(
-        server.predictions,
-        lambda log: (
-            "after" in set(log["request_id"]) and len(load.answered - set(log["request_id"])) <= 4
-        ),
-    )
+    safe = {rid for rid, when in load.answered.items() if when < killed - GATHERED}
+    assert len(safe) > 1000
+    wait_for_rows(server.predictions, lambda log: {"after", *safe} <= set(log["request_id"]))
     again.stop()
     ids = read_log(server.predictions)["request_id"].to_list()
     assert len(ids) == len(set(ids)), "a prediction is in the log twice"
-    lost = load.answered - set(ids)
-    # A client that has its answer while the frame is still on its way to the spool: at most one
-    # request per connection.
-    assert len(lost) <= 4, f"{len(lost)} of {len(load.answered)} answers are not in the log"
-    assert log.height > 1000
 
 
 def test_a_sink_that_is_gone_neither_slows_nor_loses(serve, version_with, infer, columns):
@@ -219,4 +215,54 @@ def test_a_sink_that_is_gone_neither_slows_nor_loses(serve, version_with, infer,
     server.stop()
     ids = [*read_log(away)["request_id"], *read_log(sink)["request_id"]]
     assert len(ids) == len(set(ids))
-    assert set(ids) == load.answered
+    assert set(ids) == load.answered.keys()
+
+
+def test_headers_reach_the_log_and_the_log_reaches_the_metrics(
+    serve, version_with, infer, columns, asked
+):
+    server = serve(version_with(log={"flush_seconds": 0.3}))
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {
+        "traceparent": f"00-{trace}-b7ad6b7169203331-01",
+        "X-Request-Id": "from-the-header",
+        "x-zeroskew-role": "shadow",
+    }
+    infer(server, columns([3, 4], ["c3", "c4"], [3, 4]), headers=headers)
+    infer(server, columns([3], ["c3"], [3]), headers={"traceparent": "00-nonsense"})
+    log = wait_for_rows(server.predictions, lambda log: log.height == 3)
+    first = log.filter(pl.col("request_id") == "from-the-header").sort("row")
+    assert first["row"].to_list() == [0, 1]
+    assert set(first["trace_id"]) == {trace}
+    assert set(first["role"]) == {"shadow"}
+    other = log.filter(pl.col("request_id") != "from-the-header")
+    assert (other["trace_id"].to_list(), other["role"].to_list()) == ([None], ["champion"])
+    ages = log["age_agents"].drop_nulls()
+    of = 'model="tickets"'
+    wanted = {
+        f'zeroskew_log_rows_total{{fate="written",{of},version="1"}} 3',
+        f'zeroskew_log_rows_total{{fate="dropped",{of},version="1"}} 0',
+        f'zeroskew_feature_rows_total{{feature="agent_load",{of},role="shadow",version="1"}} 2',
+        f'zeroskew_feature_rows_total{{feature="score",{of},role="champion",version="1"}} 1',
+        f'zeroskew_feature_age_seconds_count{{{of},version="1",view="agents"}} {len(ages)}',
+    }
+    deadline = time.monotonic() + 40
+    while True:
+        with urllib.request.urlopen(f"http://{server.metrics}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        if wanted <= set(lines) or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    assert wanted <= set(lines), sorted(wanted - set(lines))
+    total = next(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("zeroskew_feature_age_seconds_sum") and 'view="agents"' in line
+    )
+    assert total == pytest.approx(ages.sum() / 1000)
+    bins = sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("zeroskew_feature_bin_rows_total") and 'feature="agent_load"' in line
+    )
+    assert bins == 3
