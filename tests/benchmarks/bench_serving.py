@@ -141,7 +141,7 @@ def log_and_profiles(console: Console, made: serving_stack.Stack, rounds: int) -
             http_load.run(server.http, OURS, bodies, clients=16, seconds=3)
         for number in range(rounds):
             for on in (True, False) if number % 2 else (False, True):
-                load = http_load.run(servers[on].http, OURS, bodies, clients=16, seconds=5)
+                load = http_load.run(servers[on].http, OURS, bodies, clients=16, seconds=2)
                 assert not load.errors
                 rates[on].append(load.rate)
     finally:
@@ -184,13 +184,17 @@ def precision(console: Console, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="a quick look, not a measurement")
+    parser.add_argument("--only", choices=("compare", "log", "precision"), help="one part")
     arguments = parser.parse_args()
     console = Console()
     rounds, count = (2, 300) if arguments.small else (7, 2_000)
     with tempfile.TemporaryDirectory() as folder, serving_stack.stack(Path(folder)) as made:
-        compare(console, made, rounds, count)
-        log_and_profiles(console, made, rounds if arguments.small else 12)
-        precision(console, made.folder)
+        if arguments.only in (None, "compare"):
+            compare(console, made, rounds, count)
+        if arguments.only in (None, "log"):
+            log_and_profiles(console, made, rounds if arguments.small else 40)
+        if arguments.only in (None, "precision"):
+            precision(console, made.folder)
 
 
 if __name__ == "__main__":

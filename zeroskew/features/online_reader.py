@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
@@ -283,6 +283,8 @@ class OnlineReader:
         self._cluster = client if isinstance(client, RedisCluster) else None
         self._wire = None if self._cluster is not None else Wire(client)
         self._groups = [_GroupCommands(plan, group) for group in plan.groups]
+        self.meanwhile: Callable[[], None] | None = None
+        """Called while the store looks up: work that need not hold up anybody."""
 
     def read(
         self,
@@ -334,7 +336,9 @@ class OnlineReader:
             for commands, wanted in zip(self._groups, keys, strict=True):
                 commands.pack(wanted, payload)
             if total <= BATCH:
-                replies = self._wire.exchange(b"".join(payload), total, seconds=self.seconds)
+                replies = self._wire.exchange(
+                    b"".join(payload), total, seconds=self.seconds, meanwhile=self.meanwhile
+                )
             else:
                 replies = []
                 for start in range(0, total, BATCH):

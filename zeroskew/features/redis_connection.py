@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -127,8 +127,17 @@ class Wire:
         self.address = address_of(client)
         self._local = threading.local()
 
-    def exchange(self, payload: bytes, replies: int, *, seconds: float = READ_SECONDS) -> list[Any]:
+    def exchange(
+        self,
+        payload: bytes,
+        replies: int,
+        *,
+        seconds: float = READ_SECONDS,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Any]:
         """Send packed commands and wait for as many replies; server errors come as values.
+
+        `meanwhile` is called once the commands are on their way.
 
         The commands must be safe to repeat: a connection that turns out to be dead (an idle one
         that the server closed, a server that restarted) is made anew once within the deadline.
@@ -139,7 +148,7 @@ class Wire:
             fresh = False
             try:
                 connection, fresh = self._connection(deadline)
-                return self._talk(connection, payload, replies, deadline)
+                return self._talk(connection, payload, replies, deadline, meanwhile)
             except TimeoutError:
                 self._drop()
                 raise unavailable(self.address, f"no answer within {seconds:g} s") from None
@@ -182,13 +191,22 @@ class Wire:
         local.buffer = bytearray(_RECEIVE)
         return connection, True
 
-    def _talk(self, connection: Any, payload: bytes, replies: int, deadline: float) -> list[Any]:
+    def _talk(
+        self,
+        connection: Any,
+        payload: bytes,
+        replies: int,
+        deadline: float,
+        meanwhile: Callable[[], None] | None,
+    ) -> list[Any]:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         sock = connection._sock
         sock.settimeout(left)
         sock.sendall(payload)
+        if meanwhile is not None:
+            meanwhile()
         return _read(sock, self._local.reader, self._local.buffer, replies, deadline)
 
     def _drop(self) -> None:

@@ -9,7 +9,9 @@ alone: the others are served again without it.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,10 +71,12 @@ class Front:
     ) -> None:
         self._plan, self._row, self._lookup, self._transforms = plan, row, lookup, transforms
         self._score, self._measures, self._log = score, measures, log
-        self._unrecorded: list[_Batch] = []
+        self._unrecorded: deque[_Batch] = deque()
+        self._recording = threading.Lock()
         self.features = (*plan.stored_names, *transforms.names)
         """Names of all features, stored and computed, in the order of `Answer.status`."""
         self._named = np.array(self.features, object)
+        lookup.reader.meanwhile = self.record
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | ZeroskewError]:
         """One answer or refusal per request, in order."""
@@ -86,15 +90,25 @@ class Front:
         return [answer for request in requests for answer in self.answer([request])]
 
     def record(self) -> None:
-        """Log and count what has been answered since the last call.
+        """Log and count what has been answered and was not yet recorded; from any thread.
 
-        Apart from `answer`, so that an answer can be on its way before.
+        Apart from `answer`, so that answers can be on their way before: it happens while the store
+        looks up what the next batch wants, or when somebody calls this.
         """
-        batches, self._unrecorded = self._unrecorded, []
-        for batch in batches:
+        if self._unrecorded:
+            with self._recording:
+                self._record()
+
+    def _record(self) -> None:
+        while self._unrecorded:
+            batch = self._unrecorded.popleft()
             began = time.perf_counter()
             if self._log is not None:
-                self._log.append(batch.predictions())
+                try:
+                    self._log.append(batch.predictions())
+                except Exception as error:
+                    # It would be the next batch that fails.
+                    self._log.give_up(len(batch.scores), error)
             started, looked_up, prepared, scored = batch.moments
             self._measures.ages(batch.asked, batch.view_times)
             self._measures.batch(

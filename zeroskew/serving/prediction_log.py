@@ -10,7 +10,7 @@
 
 No call waits for disk or network, and none raises into a request: what there is no room for is
 dropped and counted in rows. A batch is safe from the end of this process once its thread has
-written it (20 ms), and on the sink at most `flush_seconds` and an upload later. Nothing is there
+written it (20 ms after `append`), and on the sink at most `flush_seconds` and an upload later. Nothing is there
 twice.
 
 The files are hive-partitioned by event time (UTC), so that readers skip what they need not read:
@@ -157,6 +157,13 @@ class PredictionLog:
                 # A defect of a batch must not cost the request its answer.
                 self._dropped_in += rows
                 self._error_in = f"a batch cannot be logged: {type(error).__name__}: {error}"
+
+    def give_up(self, rows: int, error: Exception) -> None:
+        """Count rows that no batch could be made of."""
+        with self._appending:
+            self._rows_in += rows
+            self._dropped_in += rows
+            self._error_in = f"a batch cannot be logged: {type(error).__name__}: {error}"
 
     def counters(self) -> LogCounters:
         """Where the rows are."""

@@ -9,6 +9,7 @@ front belongs to.
 from __future__ import annotations
 
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from zeroskew.serving.request_columns import (
 from zeroskew.serving.request_identity import identify
 from zeroskew.serving.request_transforms import RequestTransforms, TransformFailed
 
+RECORD_SECONDS = 0.05
 FLUSH_SECONDS = 20.0
 """How long an unload waits for the log to reach its sink; the rest stays in the spool."""
 
@@ -109,6 +111,9 @@ class TritonPythonModel:
             reference=_reference(settings),
         )
         self._publisher.start()
+        self._ended = threading.Event()
+        self._recorder = threading.Thread(target=self._record, name="record", daemon=True)
+        self._recorder.start()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
@@ -139,15 +144,24 @@ class TritonPythonModel:
                     else self._refusal(answer)
                 )
         if len(requests) == 1:
-            # Sent now and recorded behind it; more of them go faster in one message.
+            # Sent now and recorded behind it. More of them go faster in one message, and are
+            # recorded while the store looks up the next.
             final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
             requests[0].get_response_sender().send(responses[0], flags=final)
             responses = [None]
-        self._front.record()
+            self._front.record()
         return responses
+
+    def _record(self) -> None:
+        """Thread: what nothing came after."""
+        while not self._ended.wait(RECORD_SECONDS):
+            self._front.record()
 
     def finalize(self) -> None:
         """Flush the log, give back the connection."""
+        self._ended.set()
+        self._recorder.join(1)
+        self._front.record()
         self._publisher.stop()
         if self._log is not None:
             self._log.close(FLUSH_SECONDS)

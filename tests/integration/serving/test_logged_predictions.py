@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 GATHERED = 0.25
-"""Seconds: twenty milliseconds that frames gather in memory, and a busy machine."""
+"""Seconds: 70 ms until a batch is recorded and its frame written, and a busy machine."""
 FEATURES = ("agent_load", "agent_solved", "product", "seats", "log_words")
 
 
