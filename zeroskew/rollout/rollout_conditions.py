@@ -1,0 +1,237 @@
+"""Phase, message and conditions of a rollout: what a person reads in `kubectl describe`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+from zeroskew.rollout.rollout_state import Condition, Phase, RolloutStatus
+from zeroskew.rollout.rollout_steps import as_timedelta
+from zeroskew.rollout.rollout_view import View
+from zeroskew.rollout.run_progress import describe_step
+
+State = Literal["True", "False", "Unknown"]
+_Said = tuple[str, State, str, str]
+
+
+def describe(view: View) -> RolloutStatus:
+    """The status with phase, message and conditions that fit it."""
+    return described(view, *_phase(view))
+
+
+def described(view: View, phase: Phase, message: str) -> RolloutStatus:
+    """The same for a phase that does not follow from the status alone."""
+    said = _conditions(view, phase, message)
+    generation = view.seen.generation
+    return replace(
+        view.status,
+        phase=phase,
+        message=message,
+        observed_generation=generation,
+        conditions=_merged(view.status.conditions, said, generation, view.now),
+    )
+
+
+def refusal(status: RolloutStatus, message: str, generation: int, now: datetime) -> RolloutStatus:
+    """The status of a rollout whose spec is wrong: as it was, and saying so."""
+    said: list[_Said] = [
+        ("Accepted", "False", "InvalidSpec", message),
+        ("Progressing", "False", "InvalidSpec", "nothing is done until the spec is mended"),
+    ]
+    conditions = _merged(status.conditions, said, generation, now)
+    first = message.splitlines()[0] if message else "the spec is wrong"
+    return replace(status, message=first, observed_generation=generation, conditions=conditions)
+
+
+def _merged(
+    before: tuple[Condition, ...], said: list[_Said], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    known = {each.type: each for each in before}
+    for kind, state, reason, message in said:
+        old = known.get(kind)
+        since = old.last_transition_time if old and old.status == state else now
+        known[kind] = Condition(kind, state, reason, message[:32768], generation, since)
+    return tuple(known.values())
+
+
+_FROZEN = {
+    "Suspended": "suspended: weights stay as they are",
+    "StableUnavailable": "the stable version answers nothing, so that the challenger must stay",
+}
+
+
+def _phase(view: View) -> tuple[Phase, str]:
+    status, run = view.status, view.run
+    if run is None:
+        return _idle(view)
+    who = f"version {run.version}"
+    if run.failure is not None:
+        return "RollingBack", f"{who} is being taken off: {run.failure.message}"
+    if run.fallback:
+        return "Waiting", f"{who} answers all requests: version {status.stable} is not available"
+    if view.frozen == "Suspended":
+        return "Paused", _FROZEN["Suspended"]
+    if view.frozen:
+        return "Waiting", _why_frozen(view)
+    waits = _blocked(view)
+    if waits and view.overdue:
+        return "Failed", f"{who}: {waits}, for longer than the deadline"
+    if not run.begun or view.blocked_on == "ChallengerNotReady":
+        return "Initializing", f"{who}: {waits or 'getting ready'}"
+    if run.promoting:
+        return "Promoting", waits or _aliased(view)
+    return _at_step(view, waits)
+
+
+def _idle(view: View) -> tuple[Phase, str]:
+    status, want = view.status, view.want
+    if view.frozen and want != status.stable:
+        return "Pending", _why_frozen(view)
+    if want == status.stable:
+        return "Succeeded", f"version {want} answers all requests"
+    if status.rejected is not None:
+        return "RolledBack", f"version {want} was taken off: {status.rejected.message}"
+    return "Pending", f"version {want} is not tried yet"
+
+
+def _why_frozen(view: View) -> str:
+    model = view.spec.model_ref.name
+    if view.frozen == "VersionUnknown":
+        asked = view.seen.registry.version_exists is not None
+        text = f"{model} has no version {view.want} in the registry"
+        return _with(text if asked else "the registry does not answer", view.seen.registry.message)
+    if view.frozen == "GatewayUnknown":
+        asked = view.seen.gateway.exists is not None
+        text = "a gateway of spec.service.gatewayRefs does not exist"
+        return _with(text if asked else "gateways cannot be read", view.seen.gateway.message)
+    return _FROZEN[view.frozen]
+
+
+def _blocked(view: View) -> str:
+    run = view.run
+    reason = view.blocked_on
+    if run is None or not reason:
+        return ""
+    if reason == "ChallengerNotReady":
+        seen = view.version(run.version)
+        return _with("not ready", seen.reason if seen.exists else "its objects are being made")
+    if reason == "MirrorUnsupported":
+        return _with("the gateway cannot mirror requests", view.seen.gateway.message)
+    return _with("the gateway has not accepted the route yet", view.seen.route.message)
+
+
+def _at_step(view: View, waits: str) -> tuple[Phase, str]:
+    run, step = view.run, view.step
+    assert run is not None
+    if step is None:
+        return "Progressing", waits
+    text = f"version {run.version}, step {run.step + 1} of {len(view.steps)}: {describe_step(step)}"
+    if waits:
+        text = f"{text}; {waits}"
+    elif step.analysis is not None and run.tally.outcome is not None:
+        text = f"{text}; {_judgement(view)}"
+    if step.pause is not None and step.pause.duration is None:
+        return "WaitingApproval", f"{text}; annotate zeroskew.dev/approve={run.version}"
+    if step.pause is not None and step.pause.duration is not None:
+        ends = run.step_since + as_timedelta(step.pause.duration)
+        return "Paused", f"{text}, until {ends:%Y-%m-%dT%H:%M:%SZ}"
+    if step.analysis is not None and _stuck(view):
+        return "Waiting", text
+    return ("Shadowing" if view.target[1] else "Progressing"), text
+
+
+def _stuck(view: View) -> bool:
+    run = view.run
+    limit = view.spec.analysis.inconclusive_limit
+    return run is not None and run.tally.inconclusive_in_a_row > limit
+
+
+def _judgement(view: View) -> str:
+    run = view.run
+    assert run is not None
+    tally = run.tally
+    text = _with(f"last analysis {(tally.outcome or 'missing').lower()}", tally.message)
+    least = view.spec.analysis.min_pairs
+    if run.mirror and tally.pairs < least:
+        return f"{text}; {tally.pairs} of {least} requests answered by both versions"
+    return text
+
+
+def _aliased(view: View) -> str:
+    registry = view.seen.registry
+    text = "all requests go to the version; the champion alias follows"
+    return _with(text, "" if registry.version_exists is not None else "the registry is silent")
+
+
+def _conditions(view: View, phase: Phase, message: str) -> list[_Said]:
+    status, run, route = view.status, view.run, view.seen.route
+    stable = view.version(status.stable)
+    said: list[_Said] = [("Accepted", "True", "Valid", "every field of the spec can be done")]
+    if status.stable is None:
+        said.append(("StableReady", "Unknown", "NoStableVersion", "none was promoted yet"))
+    else:
+        text = f"version {status.stable}"
+        ready = stable.exists and stable.ready
+        reason = "Ready" if ready else "Available" if stable.available else "NotAvailable"
+        said.append(
+            ("StableReady", "True" if ready else "False", reason, _with(text, stable.reason))
+        )
+    if run is None:
+        said.append(("ChallengerReady", "Unknown", "NoChallenger", "no version is under trial"))
+    else:
+        ready = view.ready(run.version)
+        text = _with(f"version {run.version}", view.version(run.version).reason)
+        reason = "Ready" if ready else "NotReady"
+        said.append(("ChallengerReady", "True" if ready else "False", reason, text))
+    said.append(_mirrors(view))
+    said.append(_accepted(route.live, route.exists, route.message))
+    said.append(_progressing(view, phase, message))
+    promoted = run is None and status.stable == view.want
+    said.append(("Promoted", "True" if promoted else "False", phase, message))
+    answered = route.plan is not None and all(
+        view.version(each.version).available for each in route.plan.backends
+    )
+    serves = route.live and answered
+    text = "requests are answered" if serves else "requests may go unanswered"
+    said.append(
+        ("Ready", "True" if serves else "False", "Serving" if serves else "NotServing", text)
+    )
+    return said
+
+
+def _mirrors(view: View) -> _Said:
+    gateway = view.seen.gateway
+    if gateway.mirrors is None:
+        text = "the gateway's class does not say; pairs of answers will show"
+        return "MirrorSupported", "Unknown", "NotReported", _with(text, gateway.message)
+    if gateway.mirrors:
+        return "MirrorSupported", "True", "Supported", "the gateway can mirror requests"
+    text = "the gateway cannot mirror requests as a step of the strategy needs it"
+    return "MirrorSupported", "False", "Unsupported", _with(text, gateway.message)
+
+
+def _accepted(live: bool, exists: bool, message: str) -> _Said:
+    if live:
+        return "RouteAccepted", "True", "Accepted", "every gateway took the route"
+    if not exists:
+        return "RouteAccepted", "False", "NoRoute", "there is no route yet"
+    return "RouteAccepted", "False", "NotAccepted", message or "not every gateway took the route"
+
+
+def _progressing(view: View, phase: Phase, message: str) -> _Said:
+    if view.overdue or phase == "RolledBack":
+        why = view.status.rejected.reason if view.status.rejected else "ProgressDeadlineExceeded"
+        return "Progressing", "False", why, message
+    if view.frozen:
+        return "Progressing", "False", view.frozen, message
+    if phase == "Succeeded":
+        return "Progressing", "False", "Succeeded", message
+    if phase in ("Waiting", "WaitingApproval", "Paused"):
+        reason = "Inconclusive" if phase == "Waiting" and _stuck(view) else phase
+        return "Progressing", "False", reason, message
+    return "Progressing", "True", phase, message
+
+
+def _with(text: str, detail: str) -> str:
+    return f"{text}: {detail}" if detail else text
