@@ -37,7 +37,8 @@ Outcome = Literal["Passed", "Failed", "Inconclusive", "Error"]
 
 def to_json(value: Any) -> Any:
     """JSON form of a status or of observations, in camelCase; what is None is left out."""
-    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True, exclude_none=True)
+    kind: Any = type(value)
+    return _adapter(kind).dump_python(value, mode="json", by_alias=True, exclude_none=True)
 
 
 def from_json(kind: type[T], value: Any) -> T:
@@ -45,7 +46,8 @@ def from_json(kind: type[T], value: Any) -> T:
 
     Raises pydantic's `ValidationError`, a `ValueError`, for what is none.
     """
-    found: T = _adapter(kind).validate_python(value)
+    which: Any = kind
+    found: T = _adapter(which).validate_python(value)
     return found
 
 
