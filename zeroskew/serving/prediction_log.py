@@ -10,8 +10,8 @@
 
 No call waits for disk or network, and none raises into a request: what there is no room for is
 dropped and counted in rows. A batch is safe from the end of this process once its thread has
-written it (20 ms after `append`), and on the sink at most `flush_seconds` and an upload later. Nothing is there
-twice.
+written it, 20 ms after `append`, and on the sink at most `flush_seconds` and an upload later.
+Nothing is there twice.
 
 The files are hive-partitioned by event time (UTC), so that readers skip what they need not read:
 
