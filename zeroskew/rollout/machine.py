@@ -72,11 +72,18 @@ def refuse(status: RolloutStatus, message: str, generation: int, now: datetime) 
 
 
 def _adopt(view: View) -> View:
-    """A rollout that remembers nothing goes on from the route that it finds."""
-    plan, status = view.seen.route.plan, view.status
-    if status.stable is not None or status.run is not None or plan is None:
+    """A rollout that remembers no stable version goes on from the alias or the route it finds."""
+    plan, status, registry = view.seen.route.plan, view.status, view.seen.registry
+    if status.stable is not None:
         return view
-    champion = view.seen.registry.champion
+    champion = registry.champion if registry.version_exists is not None else None
+    if champion not in (None, view.want) and view.version(champion).exists:
+        if status.run is not None and status.run.version != champion:
+            return view
+        view = view.say("Adopted", f"version {champion} is the champion already", kind="Normal")
+        return view.change(stable=champion, run=None, history=(Promoted(champion, view.now),))
+    if status.run is not None or plan is None:
+        return view
     largest = max(plan.backends, key=lambda each: each.weight).version
     found = champion if champion is not None and plan.weight(champion) else largest
     if found == view.want and found != champion:
@@ -88,11 +95,12 @@ def _adopt(view: View) -> View:
 def _complete(view: View) -> View:
     """Promoted is who answers every request and bears the alias, however it came to that."""
     run, route, registry = view.run, view.seen.route, view.seen.registry
-    if run is None or run.failure or run.fallback or not route.live or route.plan is None:
+    if run is None or run.failure or run.fallback or registry.version_exists is None:
         return view
-    if route.plan.weight(run.version) != 100 or registry.version_exists is None:
-        return view
-    if registry.champion != run.version:
+    # While it is promoted, nobody but this machine gives it the alias, and it did so on seeing that
+    # it answered every request, whatever became of the route since.
+    answers = route.live and view.answering == 100
+    if registry.champion != run.version or not (answers or run.promoting):
         return view
     limit = view.spec.revision_history_limit
     history = (Promoted(run.version, view.now), *view.status.history)[:limit]
@@ -202,7 +210,8 @@ def _actions(view: View) -> tuple[Action, ...]:
         return tuple(actions)
     digest = view.spec.template_digest
     on_trial = run is not None and (run.version, run.template) == (view.want, digest)
-    if not view.frozen and (on_trial or (run is None and view.want == view.status.stable)):
+    stable = view.want == view.status.stable
+    if (on_trial and not view.frozen) or (stable and view.frozen in ("", "StableUnavailable")):
         seen = view.version(view.want)
         if not seen.exists or seen.template not in (None, digest):
             actions.append(EnsureVersion(view.want, digest))

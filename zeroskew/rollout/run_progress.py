@@ -138,16 +138,18 @@ def advance(view: View) -> View:
         if not view.ready(run.version):
             return view
         view = view.say("ChallengerReady", f"version {run.version} is ready", kind="Normal")
-        view = view.change_run(begun=True, step=0, step_since=view.now, blocked_on="")
+        view = view.change_run(
+            begun=True, step=0, step_since=view.now, blocked_on="", blocked_since=None
+        )
     while (step := view.step) is not None and _done(view, step):
         assert view.run is not None
         number, of = view.run.step + 1, len(view.steps)
         text = f"step {number} of {of} ({describe_step(step)}) is done"
         view = view.say("StepDone", text, kind="Normal")
         # What blocked the last step is not what blocks the next, even under the same name.
-        view = view.change_run(step=number, step_since=view.now, blocked_on="")
+        view = view.change_run(step=number, step_since=view.now, blocked_on="", blocked_since=None)
     if view.step is None:
-        view = view.change_run(promoting=True, blocked_on="")
+        view = view.change_run(promoting=True, blocked_on="", blocked_since=None)
     return view
 
 

@@ -79,7 +79,8 @@ class World:
         self.asked = []
         # The account that promises are checked against.
         self.champions = []
-        self.crowned = {}
+        self.replaced = {}
+        self.served = set()
         self.passed_shadow = False
         self.trial = None
         self.digest = None
@@ -105,6 +106,8 @@ class World:
 
     def gateway_sees(self, accepts=True):
         if self.route is not None:
+            if accepts:
+                self.served = {*self.weights(), *self.copied()}
             self.route |= {
                 "accepted": accepts, "resolvedRefs": True,
                 "observedGeneration": self.route["generation"],
@@ -322,15 +325,16 @@ class World:
     overdue_once = False
 
     def _check_raise(self, spec, version, weight):
+        assert self.is_(version, "ready"), f"weight {weight} for what is not ready"
+        if self.champion is not None:
+            assert self.live, "weight on a route that no gateway has accepted"
+            assert not self.judged_bad(), "weight for what was judged bad"
+            if not self.is_(self.champion, "available"):
+                return
         assert version == spec.model_ref.version, "nobody wants that version"
-        seen = self.versions.get(version, {})
-        assert seen.get("ready"), f"weight {weight} for what is not ready"
-        assert seen["template"] == spec.template_digest, "not what the template says"
+        template = self.versions[version]["template"]
+        assert template == spec.template_digest, "not what the template says"
         if self.champion is None:
-            return
-        assert self.live, "weight on a route that no gateway has accepted"
-        assert not self.judged_bad(), "weight for what was judged bad"
-        if not self.is_(self.champion, "available"):
             return
         if version in self.champions[-1 - 2 : -1]:
             return
@@ -370,9 +374,10 @@ class World:
         self.crown(action.version)
 
     def crown(self, version):
+        if self.champion is not None:
+            self.replaced[self.champion] = self.now
         self.alias = version
         self.champions.append(version)
-        self.crowned[version] = self.now
 
     def _do_RemoveVersion(self, spec, action):
         version = action.version
@@ -380,8 +385,9 @@ class World:
         assert version != self.champion, "the stable version is removed"
         assert version not in self.weights(), "it answers users"
         assert version not in self.copied(), "it is mirrored to"
-        if version in self.champions:
-            assert self.crowned[self.champion] + timedelta(seconds=DELAY) <= self.now, "too early"
+        assert version not in self.served, "a gateway sends it requests"
+        if version in self.replaced:
+            assert self.replaced[version] + timedelta(seconds=DELAY) <= self.now, "too early"
         del self.versions[version]
 
     def _do_Release(self, spec, action):

@@ -57,6 +57,10 @@ class AnyWorld(RuleBasedStateMachine):
     def replicas_change(self, version, state):
         self.world.set_replicas(version, state)
 
+    @rule(state=st.sampled_from(["available", "down", "down"]))
+    def the_stable_version_breaks(self, state):
+        self.world.set_replicas(self.world.champion, state)
+
     @rule(accepts=st.sampled_from([True, True, False]))
     def the_gateway_looks(self, accepts):
         self.world.gateway_sees(accepts)

@@ -1,0 +1,349 @@
+"""What a rollout does in the situations that people ask about, one at a time."""
+
+import runpy
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+_WORLD = runpy.run_path(str(Path(__file__).with_name("rollout_world.py")))
+World, DEADLINE = _WORLD["World"], _WORLD["DEADLINE"]
+
+
+def started(strategy="default", **changes):
+    """Version 1 was promoted and its route is accepted; version 2 is named."""
+    world = World(version="1", strategy=strategy, **changes)
+    assert world.settle() == "Succeeded"
+    for _ in range(3):
+        world.turn()
+        world.obey()
+    world.change_spec(modelRef__version="2")
+    return world
+
+
+def until(world, condition, turns=200, **obey):
+    for _ in range(turns):
+        world.turn()
+        if condition(world):
+            return world
+        world.obey(**obey)
+    raise AssertionError(world.status)
+
+
+def answered(version, weight):
+    return lambda world: world.live and world.weights().get(version) == weight
+
+
+def condition(world, kind):
+    (found,) = (each for each in world.status["conditions"] if each["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def events(world):
+    return [each.reason for each in world.asked if type(each).__name__ == "EmitEvent"]
+
+
+def test_the_default_is_shadow_then_5_25_50_100():
+    world, seen = started(), []
+    while world.status["phase"] != "Succeeded" or world.alias != "2":
+        world.turn()
+        step = (world.weights().get("2", 0), world.copied().get("2", 0))
+        if not seen or seen[-1] != step:
+            seen.append(step)
+        world.obey()
+    assert seen == [(0, 0), (0, 100), (0, 0), (5, 0), (25, 0), (50, 0), (100, 0)]
+    assert world.status["history"][0]["version"] == "2"
+    assert condition(world, "Promoted") == ("True", "Succeeded")
+    assert {"RolloutStarted", "ChallengerReady", "StepDone", "Promoted"} <= set(events(world))
+
+
+def test_a_first_version_gets_all_requests_once_it_is_ready():
+    world = World()
+    world.turn()
+    world.turn()
+    assert world.route is None
+    world.set_replicas("1", "ready")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    assert world.alias is None
+    world.gateway_sees()
+    world.turn()
+    assert world.alias == "1"
+
+
+def test_a_first_version_that_is_late_is_reported_and_still_welcome():
+    world = World()
+    world.turn()
+    world.turn()
+    world.now += timedelta(seconds=DEADLINE + 1)
+    world.turn()
+    assert world.status["phase"] == "Failed"
+    assert world.settle() == "Succeeded"
+
+
+@pytest.mark.parametrize("state", ["down", "available"])
+def test_a_challenger_that_never_gets_ready_is_given_up_after_the_deadline(state):
+    world = started()
+    for _ in range(5):
+        world.turn()
+        world.obey(ready=False)
+        world.set_replicas("2", state)
+    world.now += timedelta(seconds=DEADLINE)
+    world.turn()
+    world.turn()
+    assert world.status["phase"] == "RolledBack"
+    assert world.status["rejected"]["reason"] == "ProgressDeadlineExceeded"
+    assert state in world.status["message"]
+    assert "2" not in {*world.weights(), *world.copied()}
+
+
+def test_a_route_that_is_not_accepted_is_given_up_after_the_deadline():
+    world = until(started("canary"), answered("2", 10))
+    until(world, lambda world: world.weights().get("2") == 60)
+    world.gateway_sees(accepts=False)
+    world.turn()
+    world.now += timedelta(seconds=DEADLINE)
+    world.turn()
+    assert world.weights() == {"1": 100}
+
+
+def test_waiting_for_samples_has_no_deadline_and_promotes_nothing():
+    world = started()
+    for _ in range(200):
+        world.turn()
+        world.obey("Inconclusive", pairs=10)
+    assert world.status["phase"] == "Waiting"
+    assert condition(world, "Progressing") == ("False", "Inconclusive")
+    assert world.weights() == {"1": 100}
+    assert world.copied() == {"2": 100}
+    assert world.settle() == "Succeeded"
+
+
+def test_a_pass_without_pairs_ends_no_shadow():
+    world = started()
+    for _ in range(100):
+        world.turn()
+        world.obey("Passed", pairs=499)
+    assert world.copied() == {"2": 100}
+    assert "499 of 500" in world.status["message"]
+
+
+def test_a_rejected_version_stays_away_until_somebody_asks_for_it():
+    world = started()
+    assert world.settle(outcome="Failed") == "RolledBack"
+    attempts = world.status["attempts"]
+    for _ in range(30):
+        world.turn()
+        world.obey()
+    world.change_spec(suspend=True)
+    world.turn()
+    world.change_spec(suspend=False)
+    world.turn()
+    assert world.status["attempts"] == attempts
+    world.retry = "please"
+    until(world, lambda world: world.status["attempts"] == attempts + 1)
+    assert world.settle(outcome="Failed") == "RolledBack"
+    for _ in range(5):
+        world.turn()
+    assert world.status["attempts"] == attempts + 1
+
+
+def test_a_retry_is_a_new_attempt_and_needs_a_new_approval():
+    world = started("approval")
+    world.approval = "2"
+    assert world.settle(outcome="Failed") == "RolledBack"
+    world.retry = "please"
+    until(world, lambda world: world.status["phase"] == "WaitingApproval")
+    for _ in range(10):
+        world.turn()
+        world.obey()
+    assert world.status["phase"] == "WaitingApproval"
+    world.approval = None
+    world.turn()
+    world.approval = "2"
+    assert world.settle() == "Succeeded"
+
+
+def test_a_version_of_the_rollback_window_comes_back_without_steps():
+    world = started()
+    assert world.settle() == "Succeeded"
+    world.change_spec(modelRef__version="1")
+    weights = []
+    while world.alias != "1":
+        world.turn()
+        weights.append(world.weights().get("1", 0))
+        world.obey()
+    assert set(weights) == {0, 100}
+    assert not any(world.copied() for _ in weights)
+
+
+def test_naming_the_stable_version_again_ends_the_attempt():
+    world = until(started("canary"), answered("2", 60))
+    world.change_spec(modelRef__version="1")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    world.gateway_sees()
+    world.turn()
+    assert world.status["phase"] == "Succeeded"
+    assert world.alias == "1"
+
+
+def test_a_new_version_in_mid_run_starts_at_step_0():
+    world = until(started(), answered("2", 25))
+    world.change_spec(modelRef__version="3")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    until(world, lambda world: world.copied() == {"3": 100})
+    assert world.settle() == "Succeeded"
+    assert world.alias == "3"
+
+
+def test_suspension_keeps_weights_but_not_a_challenger_that_fails():
+    world = until(started("canary"), answered("2", 10))
+    world.change_spec(suspend=True)
+    for _ in range(50):
+        world.turn()
+        world.obey()
+    assert world.weights() == {"1": 90, "2": 10}
+    for _ in range(10):
+        world.turn()
+        world.obey("Failed")
+    assert world.weights() == {"1": 100}
+
+
+def test_time_under_suspension_does_not_count():
+    world = until(started("canary"), answered("2", 60))
+    until(world, lambda world: world.status["phase"] == "Paused")
+    world.change_spec(suspend=True)
+    world.turn()
+    world.now += timedelta(hours=2)
+    world.turn()
+    world.change_spec(suspend=False)
+    world.turn()
+    assert world.status["phase"] == "Paused"
+    assert world.weights() == {"1": 40, "2": 60}
+
+
+def test_a_challenger_that_loses_a_replica_waits_at_weight_0_and_goes_on():
+    world = until(started("canary"), answered("2", 60))
+    world.set_replicas("2", "available")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    world.gateway_sees()
+    world.set_replicas("2", "ready")
+    world.turn()
+    assert world.weights() == {"1": 40, "2": 60}
+
+
+def test_a_challenger_answers_for_a_stable_version_that_is_down():
+    world = until(started(), lambda world: world.copied() == {"2": 100})
+    world.gateway_sees()
+    world.set_replicas("1", "down")
+    world.turn()
+    assert world.weights() == {"2": 100}
+    assert world.alias == "1"
+    world.gateway_sees()
+    world.set_replicas("2", "available")
+    world.turn()
+    assert world.weights() == {"2": 100}, "half a version is better than none"
+    world.change_spec(modelRef__version="3")
+    world.turn()
+    assert world.weights() == {"2": 100}, "nor is it left for one that does not exist"
+    world.set_replicas("1", "ready")
+    world.turn()
+    world.turn()
+    assert world.weights() == {"1": 100}
+
+
+def test_a_stable_version_that_was_deleted_is_succeeded_on_approval():
+    world = until(started(), lambda world: world.copied() == {"2": 100})
+    world.gateway_sees()
+    del world.versions["1"]
+    for _ in range(20):
+        world.turn()
+        world.obey()
+    assert world.weights() == {"2": 100}
+    assert world.alias == "1"
+    world.approval = "2"
+    assert world.settle() == "Succeeded"
+    assert world.alias == "2"
+
+
+def test_a_gateway_that_cannot_mirror_stops_the_rollout_and_says_so():
+    world = started()
+    world.mirrors = False
+    for _ in range(5):
+        world.turn()
+        world.obey()
+    assert condition(world, "MirrorSupported") == ("False", "Unsupported")
+    assert "cannot mirror" in world.status["message"]
+    assert not world.copied()
+    world.now += timedelta(seconds=DEADLINE)
+    assert world.settle() == "RolledBack"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("known", False, "VersionUnknown"),
+        ("known", None, "VersionUnknown"),
+        ("gateway", False, "GatewayUnknown"),
+        ("gateway", None, "GatewayUnknown"),
+    ],
+)
+def test_what_is_not_known_is_waited_for_and_nothing_is_changed(field, value, reason):
+    world = started()
+    setattr(world, field, value)
+    before = len(world.asked)
+    for _ in range(20):
+        world.turn()
+        world.obey()
+    assert world.asked[before:] == []
+    assert world.status["phase"] == "Pending"
+    assert condition(world, "Progressing") == ("False", reason)
+    world.known = world.gateway = True
+    assert world.settle() == "Succeeded"
+
+
+@pytest.mark.parametrize("on_deletion", [True, False])
+def test_deletion_takes_the_challenger_off_or_leaves_all_as_it_is(on_deletion):
+    world = until(started("canary", on_deletion=on_deletion), answered("2", 60))
+    world.deleting = True
+    world.turn()
+    world.turn()
+    assert world.gone
+    assert world.weights() == ({"1": 100} if on_deletion else {"1": 40, "2": 60})
+
+
+def test_a_silent_registry_delays_the_alias_only():
+    world = until(started("canary"), answered("2", 60))
+    world.known = None
+    for _ in range(20):
+        world.turn()
+        world.obey()
+    assert world.weights() == {"2": 100}
+    assert world.alias == "1"
+    assert world.status["phase"] == "Promoting"
+    world.known = True
+    assert world.settle() == "Succeeded"
+
+
+def test_a_rollout_that_forgot_everything_adopts_what_serves():
+    world = started()
+    world.status = {}
+    world.turn()
+    assert world.status["stable"] == "1"
+    assert world.settle() == "Succeeded"
+    assert world.copied() == {}
+    assert world.alias == "2"
+
+
+def test_another_hand_on_the_route_is_undone():
+    world = started()
+    assert world.settle() == "Succeeded"
+    for edit in ("scrambled", "deleted", "entrance"):
+        until(world, lambda world: not world.turn())
+        plan = world.route["plan"]
+        world.edit_route(edit)
+        world.turn()
+        assert world.route["plan"] == plan
