@@ -1,0 +1,106 @@
+"""`python -m operators`: the operator, until it is told to end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import kopf
+import prometheus_client
+
+from operators.cluster_client import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, Kind
+from operators.object_cache import SELECTORS
+from operators.operator import Operator
+from operators.operator_settings import OperatorSettings
+from zeroskew.errors import ConfigError
+
+
+def handlers(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> None:
+    """Register what Kopf has to call. All of it is told on; nothing is decided here."""
+    running: list[Operator] = []
+
+    @kopf.on.startup(registry=registry)
+    async def begin(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
+        running.append(Operator(own))
+        await running[0].begin()
+
+    @kopf.on.cleanup(registry=registry)
+    async def end(**_: Any) -> None:
+        for operator in running:
+            await operator.end()
+
+    @kopf.on.probe(registry=registry, id="listed-seconds-ago")
+    def listed(**_: Any) -> float | None:
+        at = running[0].listed_at if running else 0.0
+        return round(time.monotonic() - at, 1) if at else None
+
+    @kopf.on.probe(registry=registry, id="queue")
+    def queued(**_: Any) -> int:
+        return len(running[0].queue) if running else 0
+
+    own = settings
+    for kind in (MODEL_ROLLOUT, INFERENCE_SERVICE, DEPLOYMENT, HTTP_ROUTE):
+        _watch(registry, kind, running)
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, running: list[Operator]) -> None:
+    label = SELECTORS[kind]
+
+    @kopf.on.event(
+        kind.group, kind.version, kind.plural,
+        registry=registry, id=f"watch-{kind.plural}",
+        labels={label: kopf.PRESENT} if label else None,
+    )  # fmt: skip
+    async def changed(event: kopf.RawEvent, **_: Any) -> None:
+        if running:
+            running[0].event(kind, event)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Kopf's own settings: watches end by themselves, nothing is written into objects."""
+    settings.watching.server_timeout = 270
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.watching.reconnect_backoff = 1.0
+    settings.posting.enabled = False
+    settings.persistence.finalizer = "zeroskew.dev/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(
+        prefix="operator.zeroskew.dev"
+    )
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
+        prefix="operator.zeroskew.dev"
+    )
+    settings.networking.request_timeout = 60
+
+
+def main() -> int:
+    """Ends with 0 when it was asked to, 2 if it was told something that cannot be."""
+    try:
+        settings = OperatorSettings.from_environment()
+        if not settings.mlflow:
+            raise ConfigError(
+                "no MLflow server is named", where="ZEROSKEW_MLFLOW", mend="set it to its address"
+            )
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    kopf.configure(verbose=False, log_format=kopf.LogFormat.JSON)
+    if settings.metrics_port:
+        prometheus_client.start_http_server(settings.metrics_port)
+    registry = kopf.OperatorRegistry()
+    handlers(registry, settings)
+    health = f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None
+    kopf.run(
+        registry=registry,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+        liveness_endpoint=health,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The parts of the operator together: caches, queue, reconciler, and the loop that lists."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import random
+import time
+from typing import Any
+
+from operators.analysis_runner import AnalysisRunner
+from operators.cluster_client import ClusterClient, Kind
+from operators.object_cache import SELECTORS, ObjectCache, RolloutKey
+from operators.operator_metrics import QUEUE_SECONDS, RELISTS, ROLLOUTS
+from operators.operator_settings import OperatorSettings
+from operators.registry_reader import RegistryReader
+from operators.rollout_reconciler import RolloutReconciler
+from operators.work_queue import WorkQueue
+
+LIST_AGAIN_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Operator:
+    """Lives in Kopf's event loop; `begin` and `end` are its startup and cleanup."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self.settings = settings
+        self.cluster = ClusterClient()
+        self.registry = RegistryReader(settings.mlflow)
+        self.cache = ObjectCache(self._changed)
+        self.analyses = AnalysisRunner(settings.prediction_log, settings.pages, self._changed)
+        self.reconciler = RolloutReconciler(self.cluster, self.cache, self.registry, self.analyses)
+        self.queue: WorkQueue[RolloutKey] = WorkQueue(self.reconciler, settings.workers)
+        self.queue.observe = QUEUE_SECONDS.observe
+        self.listed_at = 0.0
+        """When everything was last listed, `time.monotonic`; 0: not yet."""
+        self._listing: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Work starts once everything was listed: before, what is there would look missing."""
+        self._listing = asyncio.create_task(self._keep_listing())
+
+    async def end(self) -> None:
+        if self._listing is not None:
+            self._listing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listing
+        await self.queue.stop()
+        await self.analyses.stop()
+        await self.registry.close()
+        await self.cluster.close()
+
+    def event(self, kind: Kind, event: Any) -> None:
+        """A watch event (or, with no type, what a watch found at its start)."""
+        found = event["object"]
+        if event["type"] == "DELETED":
+            self.cache.remove(kind, found)
+        else:
+            self.cache.put(kind, found)
+
+    def _changed(self, key: RolloutKey) -> None:
+        self.queue.add(key)
+
+    async def _keep_listing(self) -> None:
+        started = False
+        while True:
+            try:
+                await self._list_all()
+            except Exception as error:
+                RELISTS.labels("failed").inc()
+                log.warning("the cluster cannot be listed: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(LIST_AGAIN_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
+                continue
+            RELISTS.labels("done").inc()
+            self.listed_at = time.monotonic()
+            if not started:
+                started = True
+                self.queue.start()
+                for key in self.cache.rollouts():
+                    self.queue.add(key)
+            self._count()
+            await asyncio.sleep(self.settings.relist_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+
+    async def _list_all(self) -> None:
+        for kind, label in SELECTORS.items():
+            began = time.monotonic()
+            found = await self.cluster.list(kind, self.settings.namespaces, label)
+            self.cache.relisted(kind, found or [], began)
+
+    def _count(self) -> None:
+        phases = collections.Counter(self.reconciler.phases.values())
+        ROLLOUTS.clear()
+        for phase, count in phases.items():
+            ROLLOUTS.labels(phase).set(count)

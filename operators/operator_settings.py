@@ -1,0 +1,64 @@
+"""What the operator is told by its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zeroskew.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """See `from_environment` for the variables."""
+
+    namespaces: tuple[str, ...] = ()
+    """ZEROSKEW_NAMESPACES, comma separated; empty: the whole cluster."""
+    health_port: int = 8080
+    """ZEROSKEW_OPERATOR_HEALTH_PORT; 0: none."""
+    metrics_port: int = 9090
+    """ZEROSKEW_OPERATOR_METRICS_PORT; 0: none."""
+    mlflow: str = ""
+    """ZEROSKEW_MLFLOW: address of the MLflow server."""
+    prediction_log: str = ""
+    """ZEROSKEW_PREDICTION_LOG: folder or s3:// prefix, as the servers write it."""
+    pages: str = ""
+    """ZEROSKEW_PAGES: folder or s3:// prefix for the pages of analyses; empty: none are kept."""
+    workers: int = 8
+    """ZEROSKEW_OPERATOR_WORKERS: rollouts worked on at a time."""
+    relist_seconds: float = 60.0
+    """ZEROSKEW_OPERATOR_RELIST_SECONDS: how often everything is listed, whatever watches said."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> OperatorSettings:
+        """Raises `ConfigError` that names the variable."""
+        env = os.environ if environment is None else environment
+        default = cls()
+        return cls(
+            namespaces=tuple(
+                name.strip()
+                for name in env.get("ZEROSKEW_NAMESPACES", "").split(",")
+                if name.strip()
+            ),
+            health_port=int(_number(env, "ZEROSKEW_OPERATOR_HEALTH_PORT", default.health_port)),
+            metrics_port=int(_number(env, "ZEROSKEW_OPERATOR_METRICS_PORT", default.metrics_port)),
+            mlflow=env.get("ZEROSKEW_MLFLOW", ""),
+            prediction_log=env.get("ZEROSKEW_PREDICTION_LOG", ""),
+            pages=env.get("ZEROSKEW_PAGES", ""),
+            workers=max(1, int(_number(env, "ZEROSKEW_OPERATOR_WORKERS", default.workers))),
+            relist_seconds=max(
+                1.0, _number(env, "ZEROSKEW_OPERATOR_RELIST_SECONDS", default.relist_seconds)
+            ),
+        )
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise ConfigError(f"{text!r} is no number from 0 on", where=name)
+    return value

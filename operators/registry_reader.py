@@ -1,0 +1,131 @@
+"""What MLflow's registry says of a model: asked over its REST API, remembered for a moment.
+
+MLflow's own client is not imported: it takes as much memory as the whole operator, for two reads
+(https://mlflow.org/docs/latest/rest-api.html: model-versions/get, registered-models/alias). The one
+change, a promotion, is the library's and is done by a process of its own (promotion_child.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import aiohttp
+
+from zeroskew.errors import ConfigError
+from zeroskew.rollout.rollout_observations import RegistrySeen
+
+CHAMPION_ALIAS = "champion"
+FRESH_SECONDS = 20.0
+KNOWN_SECONDS = 600.0
+"""A version that exists hardly ever stops to."""
+PROMOTION_SECONDS = 120.0
+
+
+class PromotionFailed(Exception):
+    """The registry did not take it."""
+
+
+class RegistryReader:
+    """One server; as many answers are remembered as there are models."""
+
+    def __init__(self, url: str) -> None:
+        """Raises `ConfigError` if `url` is no address of a server."""
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{url!r} is no MLflow server",
+                where="ZEROSKEW_MLFLOW",
+                mend="name one that the operator can reach, http://… or https://…",
+            )
+        self._url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._champions: dict[str, tuple[float, str | None]] = {}
+        self._versions: dict[tuple[str, str], tuple[float, bool]] = {}
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def look(self, model: str, version: str) -> RegistrySeen:
+        """Never raises: a registry that cannot be asked is an observation, too."""
+        try:
+            exists = await self._exists(model, version)
+            champion = await self._champion(model)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            return RegistrySeen(message=f"the registry cannot be asked: {reason}")
+        return RegistrySeen(version_exists=exists, champion=champion)
+
+    async def promote(self, model: str, version: str, expected: str | None, reason: str) -> None:
+        """Move the alias, with the registry's own log of promotions. Raises `PromotionFailed`."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "operators.promotion_child",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        asked = {"model": model, "version": version, "expected": expected, "reason": reason}
+        try:
+            said, _ = await asyncio.wait_for(
+                child.communicate(json.dumps(asked).encode()), PROMOTION_SECONDS
+            )
+        except TimeoutError:
+            raise PromotionFailed(f"no answer in {PROMOTION_SECONDS:.0f} s") from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+            self._champions.pop(model, None)
+        if child.returncode:
+            lines = said.decode("utf-8", "replace").strip().splitlines()
+            raise PromotionFailed(lines[-1] if lines else f"status {child.returncode}")
+
+    async def _exists(self, model: str, version: str) -> bool:
+        now = time.monotonic()
+        until, known = self._versions.get((model, version), (0.0, False))
+        if until < now:
+            found = await self._ask("model-versions/get", name=model, version=version)
+            known = found is not None
+            lasts = KNOWN_SECONDS if known else FRESH_SECONDS / 4
+            self._versions[model, version] = (now + lasts, known)
+        return known
+
+    async def _champion(self, model: str) -> str | None:
+        now = time.monotonic()
+        until, known = self._champions.get(model, (0.0, None))
+        if until < now:
+            found = await self._ask("registered-models/alias", name=model, alias=CHAMPION_ALIAS)
+            known = str(found["model_version"]["version"]) if found else None
+            self._champions[model] = (now + FRESH_SECONDS, known)
+        return known
+
+    async def _ask(self, path: str, **parameters: str) -> dict[str, Any] | None:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=10), headers=_credentials()
+            )
+        url = f"{self._url}/api/2.0/mlflow/{path}"
+        async with self._session.get(url, params=parameters) as answer:
+            if answer.status in (400, 404):
+                # MLflow answers 400 where an alias is none, 404 where a model is.
+                problem = await answer.json(content_type=None)
+                if problem.get("error_code") in (
+                    "RESOURCE_DOES_NOT_EXIST",
+                    "INVALID_PARAMETER_VALUE",
+                ):
+                    return None
+            answer.raise_for_status()
+            found: dict[str, Any] = await answer.json(content_type=None)
+            return found
+
+
+def _credentials() -> dict[str, str]:
+    """As MLflow's own client takes them from the environment."""
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return {"Authorization": f"Bearer {token}"}
+    user, password = (
+        os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD")
+    )
+    return {"Authorization": aiohttp.BasicAuth(user, password).encode()} if user else {}

@@ -1,0 +1,280 @@
+"""One turn for one ModelRollout: observe, ask the machine, do what it says, store its memory.
+
+Everything that decides is in zeroskew/rollout/machine.py. What is done here is done in the order it
+gives, stops at the first refusal, and may be lost or repeated at any point: server-side apply,
+deletes and the registry's promotion come to the same when they are done twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from operators.analysis_runner import AnalysisRunner
+from operators.cluster_client import (
+    DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    KINDS,
+    MODEL_ROLLOUT,
+    SERVING_RUNTIME,
+    ClusterClient,
+    Conflict,
+    Refused,
+)
+from operators.gateway_reader import GatewayReader
+from operators.merge_patch import merge_patch
+from operators.object_cache import ObjectCache, RolloutKey
+from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
+from operators.registry_reader import PromotionFailed, RegistryReader
+from zeroskew.errors import ConfigError
+from zeroskew.rollout.http_route import http_route, needed_features, read_http_route
+from zeroskew.rollout.machine import refuse, step
+from zeroskew.rollout.names import PREFIX, service_name
+from zeroskew.rollout.readiness import version_seen
+from zeroskew.rollout.rollout_actions import (
+    Action,
+    Analyse,
+    ApplyRoute,
+    EmitEvent,
+    EnsureVersion,
+    MoveAlias,
+    Release,
+    RemoveVersion,
+)
+from zeroskew.rollout.rollout_observations import Observations
+from zeroskew.rollout.rollout_spec import RolloutSpec, parse_spec
+from zeroskew.rollout.rollout_state import RolloutStatus, from_json, to_json
+from zeroskew.rollout.version_objects import VERSION_LABEL, version_objects
+
+FINALIZER = PREFIX + "rollout"
+APPROVE = PREFIX + "approve"
+RETRY = PREFIX + "retry"
+
+BUSY_SECONDS = 2.0
+"""How soon an attempt under way is looked at again: pauses and analyses end by the clock."""
+IDLE_SECONDS = 30.0
+"""How soon a rollout that wants nothing is: somebody may have moved the alias."""
+REFUSED_SECONDS = 300.0
+
+log = logging.getLogger(__name__)
+
+
+class RolloutReconciler:
+    """`await reconciler(key)` does one turn; see `WorkQueue`."""
+
+    def __init__(
+        self,
+        cluster: ClusterClient,
+        cache: ObjectCache,
+        registry: RegistryReader,
+        analyses: AnalysisRunner,
+    ) -> None:
+        self._cluster, self._cache = cluster, cache
+        self._registry, self._analyses = registry, analyses
+        self._gateways = GatewayReader(cluster)
+        self.phases: dict[RolloutKey, str] = {}
+        """What every rollout's phase was at its last turn."""
+
+    async def __call__(self, key: RolloutKey) -> float | None:
+        """Seconds until the next turn; raises what should be tried again soon."""
+        body = self._cache.rollout(key)
+        if body is None:
+            self._analyses.forget(key)
+            self.phases.pop(key, None)
+            return None
+        began = time.perf_counter()
+        try:
+            return await self._turn(key, body)
+        except Conflict:
+            FAILURES.labels("conflict").inc()
+            fresh = await self._cluster.get(MODEL_ROLLOUT, key[1], key[0])
+            if fresh is not None:
+                self._cache.put(MODEL_ROLLOUT, fresh)
+            raise
+        except Exception as error:
+            FAILURES.labels(type(error).__name__).inc()
+            raise
+        finally:
+            RECONCILE_SECONDS.observe(time.perf_counter() - began)
+
+    async def _turn(self, key: RolloutKey, body: dict[str, Any]) -> float | None:
+        metadata = body["metadata"]
+        deleting = metadata.get("deletionTimestamp") is not None
+        finalizers = metadata.get("finalizers") or []
+        if deleting and FINALIZER not in finalizers:
+            return None
+        generation, now = int(metadata.get("generation", 0)), datetime.now(UTC)
+        status = _remembered(key, body.get("status"))
+        try:
+            spec = parse_spec(body.get("spec"), where=f"ModelRollout {key[0]}/{key[1]}")
+            service_name(key[1], int(spec.model_ref.version))
+        except ConfigError as error:
+            if deleting:
+                await self._release(key, body)
+                return None
+            await self._store(key, body, refuse(status, str(error), generation, now))
+            return REFUSED_SECONDS
+        if not deleting and FINALIZER not in finalizers:
+            body = await self._finalizers(key, body, [*finalizers, FINALIZER])
+        seen = await self._observe(key, body, spec, generation)
+        status, actions = step(spec, status, seen, now)
+        problem: Exception | None = None
+        released = False
+        for action in actions:
+            try:
+                await self._act(key, body, spec, status, action)
+            except (Refused, PromotionFailed, ConfigError) as error:
+                problem = error
+                await self._event(key, body, status, EmitEvent(
+                    "Warning", f"{type(action).__name__}Failed", " ".join(str(error).split())
+                ))  # fmt: skip
+                break
+            ACTIONS.labels(type(action).__name__).inc()
+            released = released or isinstance(action, Release)
+        if not released:
+            await self._store(key, body, status)
+        if problem is not None:
+            raise problem
+        if status.run is not None or status.retired or deleting:
+            return BUSY_SECONDS
+        return IDLE_SECONDS
+
+    async def _observe(
+        self, key: RolloutKey, body: Mapping[str, Any], spec: RolloutSpec, generation: int
+    ) -> Observations:
+        namespace = key[0]
+        versions = {}
+        for service in self._cache.services(key):
+            name = service["metadata"]["name"]
+            version = (service["metadata"].get("labels") or {}).get(VERSION_LABEL, "")
+            if name == f"{key[1]}-{version}":
+                versions[version] = version_seen(service, self._cache.deployment(namespace, name))
+        percents = [each.set_mirror.percent for each in spec.strategy.steps if each.set_mirror]
+        annotations = body["metadata"].get("annotations") or {}
+        return Observations(
+            generation=generation,
+            versions=versions,
+            route=read_http_route(self._cache.route(key), key[1]),
+            registry=await self._registry.look(spec.model_ref.name, spec.model_ref.version),
+            gateway=await self._gateways.look(
+                spec.entrance.gateways, namespace, needed_features(*percents)
+            ),
+            analyses=self._analyses.results(key),
+            approval=annotations.get(APPROVE),
+            retry=annotations.get(RETRY),
+            deleting=body["metadata"].get("deletionTimestamp") is not None,
+        )
+
+    async def _act(
+        self,
+        key: RolloutKey,
+        body: Mapping[str, Any],
+        spec: RolloutSpec,
+        status: RolloutStatus,
+        action: Action,
+    ) -> None:
+        namespace, name = key
+        if isinstance(action, ApplyRoute):
+            route = http_route(action.plan, name, namespace, owner=_owner(body))
+            self._cache.put(HTTP_ROUTE, await self._cluster.apply(route))
+        elif isinstance(action, EnsureVersion):
+            for manifest in version_objects(spec, name, namespace, owner=_owner(body)):
+                made = await self._cluster.apply(manifest)
+                if KINDS[manifest["kind"]] == INFERENCE_SERVICE:
+                    self._cache.put(INFERENCE_SERVICE, made)
+        elif isinstance(action, RemoveVersion):
+            gone = service_name(name, int(action.version))
+            for kind in (INFERENCE_SERVICE, SERVING_RUNTIME, DISRUPTION_BUDGET):
+                await self._cluster.delete(kind, gone, namespace)
+        elif isinstance(action, Analyse):
+            self._analyses.start(key, action)
+        elif isinstance(action, MoveAlias):
+            reason = f"ModelRollout {namespace}/{name} promoted it after its rollout"
+            await self._registry.promote(action.model, action.version, action.expected, reason)
+        elif isinstance(action, EmitEvent):
+            await self._event(key, body, status, action)
+        else:
+            await self._release(key, body)
+
+    async def _store(self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus) -> None:
+        self.phases[key] = status.phase
+        patch = merge_patch(body.get("status") or {}, to_json(status))
+        if not patch:
+            return
+        stale_unless = {"resourceVersion": body["metadata"]["resourceVersion"]}
+        stored = await self._cluster.merge_status(
+            MODEL_ROLLOUT, key[1], key[0], {"metadata": stale_unless, "status": patch}
+        )
+        self._cache.put(MODEL_ROLLOUT, stored)
+
+    async def _release(self, key: RolloutKey, body: Mapping[str, Any]) -> None:
+        rest = [each for each in body["metadata"].get("finalizers") or [] if each != FINALIZER]
+        await self._finalizers(key, body, rest)
+
+    async def _finalizers(
+        self, key: RolloutKey, body: Mapping[str, Any], finalizers: list[str]
+    ) -> dict[str, Any]:
+        metadata = {
+            "resourceVersion": body["metadata"]["resourceVersion"],
+            "finalizers": finalizers,
+        }
+        made = await self._cluster.merge(MODEL_ROLLOUT, key[1], key[0], {"metadata": metadata})
+        self._cache.put(MODEL_ROLLOUT, made)
+        return made
+
+    async def _event(
+        self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus, event: EmitEvent
+    ) -> None:
+        """Named by what it says in which attempt, so that saying it twice makes one event."""
+        metadata = body["metadata"]
+        said = (metadata["uid"], metadata.get("generation"), status.attempts, event.reason)
+        digest = hashlib.sha256(repr((*said, event.message)).encode()).hexdigest()[:16]
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            await self._cluster.create({
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": f"{key[1]}.{digest}", "namespace": key[0]},
+                "involvedObject": {
+                    "apiVersion": MODEL_ROLLOUT.api_version, "kind": MODEL_ROLLOUT.name,
+                    "name": key[1], "namespace": key[0], "uid": metadata["uid"],
+                },
+                "type": event.type,
+                "reason": event.reason,
+                "message": event.message[:1024],
+                "firstTimestamp": moment,
+                "lastTimestamp": moment,
+                "count": 1,
+                "source": {"component": "zeroskew-operator"},
+            })  # fmt: skip
+        except Refused as error:
+            # What happened matters more than that it is told.
+            log.warning("event of %s/%s was refused: %s", *key, error)
+        log.info("%s/%s %s: %s", *key, event.reason, event.message)
+
+
+def _owner(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": MODEL_ROLLOUT.api_version,
+        "kind": MODEL_ROLLOUT.name,
+        "name": body["metadata"]["name"],
+        "uid": body["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _remembered(key: RolloutKey, raw: object) -> RolloutStatus:
+    """The status as the machine left it; one that somebody broke is as good as none."""
+    if not raw:
+        return RolloutStatus()
+    try:
+        return from_json(RolloutStatus, raw)
+    except ValueError as error:
+        log.warning("the status of %s/%s cannot be read and is made anew: %s", *key, error)
+        return RolloutStatus()
