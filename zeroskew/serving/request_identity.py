@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 ROLES = ("champion", "canary", "shadow")
-HEADERS = ("x-request-id", "traceparent", "x-zeroskew-role")
+HEADERS = ("x-request-id", "traceparent", "x-zeroskew-role", "x-zeroskew-version")
 """Headers that Triton must forward: see `HEADER_PATTERN`."""
 HEADER_PATTERN = "(?i)(" + "|".join(HEADERS) + ")"
 """For --http-header-forward-pattern and --grpc-header-forward-pattern (RE2, whole name)."""
@@ -36,10 +36,12 @@ class Identity:
     """32 hex digits of a W3C traceparent."""
 
 
-def identify(request_id: str, parameters: str, default_role: str) -> Identity:
+def identify(request_id: str, parameters: str, default_role: str, version: str = "") -> Identity:
     """Read the protocol's id and Triton's parameters (JSON text, headers among them).
 
-    What is malformed counts as absent: an id or a trace is no reason to refuse a request.
+    `version`: of the server. A request that a gateway addressed to another one is a mirrored copy,
+    whatever role it names (see zeroskew/rollout/traffic_plan.py). What is malformed counts as
+    absent: an id or a trace is no reason to refuse a request.
     """
     given: dict[str, Any] = {}
     if len(parameters) > 2:
@@ -51,6 +53,9 @@ def identify(request_id: str, parameters: str, default_role: str) -> Identity:
             given = {str(name).lower(): value for name, value in parsed.items()}
     named = request_id or given.get("x-request-id")
     role = given.get("x-zeroskew-role")
+    addressed = given.get("x-zeroskew-version")
+    if version and isinstance(addressed, str) and addressed not in ("", version):
+        role = "shadow"
     trace = given.get("traceparent")
     found = _TRACEPARENT.match(trace) if isinstance(trace, str) else None
     if found is not None and (set(found[1]) == {"0"} or set(found[2]) == {"0"}):

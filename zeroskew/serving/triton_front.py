@@ -71,7 +71,7 @@ class TritonPythonModel:
         args: dict[str, Any],
     ) -> None:
         plan = settings.plan
-        self._role = endpoints.role
+        self._role, self._own_version = endpoints.role, str(settings.version)
         self._columns = request_columns(plan, settings.optional_columns)
         reader = OnlineReader(
             connect(endpoints.redis, redis_type=endpoints.redis_type),
@@ -182,7 +182,7 @@ class TritonPythonModel:
         if not rows:
             raise BadRequest("the request has no rows")
         return Request(
-            identify(request.request_id(), request.parameters(), self._role),
+            identify(request.request_id(), request.parameters(), self._role, self._own_version),
             rows,
             columns,
             read_event_times(None if moment is None else moment.as_numpy(), rows),

@@ -226,24 +226,27 @@ def test_headers_reach_the_log_and_the_log_reaches_the_metrics(
     headers = {
         "traceparent": f"00-{trace}-b7ad6b7169203331-01",
         "X-Request-Id": "from-the-header",
-        "x-zeroskew-role": "shadow",
+        # Addressed to another version, so a mirrored copy.
+        "x-zeroskew-role": "champion",
+        "x-zeroskew-version": "7",
     }
     infer(server, columns([3, 4], ["c3", "c4"], [3, 4]), headers=headers)
-    infer(server, columns([3], ["c3"], [3]), headers={"traceparent": "00-nonsense"})
+    copied = {"traceparent": "00-nonsense", "x-zeroskew-role": "canary", "x-zeroskew-version": "1"}
+    infer(server, columns([3], ["c3"], [3]), headers=copied)
     log = wait_for_rows(server.predictions, lambda log: log.height == 3)
     first = log.filter(pl.col("request_id") == "from-the-header").sort("row")
     assert first["row"].to_list() == [0, 1]
     assert set(first["trace_id"]) == {trace}
     assert set(first["role"]) == {"shadow"}
     other = log.filter(pl.col("request_id") != "from-the-header")
-    assert (other["trace_id"].to_list(), other["role"].to_list()) == ([None], ["champion"])
+    assert (other["trace_id"].to_list(), other["role"].to_list()) == ([None], ["canary"])
     ages = log["age_agents"].drop_nulls()
     of = 'model="tickets"'
     wanted = {
         f'zeroskew_log_rows_total{{fate="written",{of},version="1"}} 3',
         f'zeroskew_log_rows_total{{fate="dropped",{of},version="1"}} 0',
         f'zeroskew_feature_rows_total{{feature="agent_load",{of},role="shadow",version="1"}} 2',
-        f'zeroskew_feature_rows_total{{feature="score",{of},role="champion",version="1"}} 1',
+        f'zeroskew_feature_rows_total{{feature="score",{of},role="canary",version="1"}} 1',
         f'zeroskew_feature_age_seconds_count{{{of},version="1",view="agents"}} {len(ages)}',
     }
     deadline = time.monotonic() + 40

@@ -45,3 +45,11 @@ def test_the_pattern_forwards_these_headers_and_no_other():
         assert re.fullmatch(HEADER_PATTERN, header)
     for header in ("authorization", "cookie", "x-request-id2"):
         assert not re.fullmatch(HEADER_PATTERN, header)
+
+
+def test_a_copy_of_a_request_to_another_version_is_a_shadow():
+    said = '{"x-zeroskew-role": "champion", "x-zeroskew-version": "41"}'
+    assert identify("", said, "champion", "42").role == "shadow"
+    assert identify("", said, "champion", "41").role == "champion"
+    assert identify("", said, "champion").role == "champion"
+    assert identify("", '{"x-zeroskew-version": ""}', "canary", "42").role == "canary"
