@@ -99,7 +99,7 @@ class Entry(Section):
     timeout: Timeout = "10s"
     """Of a whole request."""
     model_path: Annotated[
-        str, Field(pattern=r"^(/[A-Za-z0-9_.~-]{1,128}){1,8}$", max_length=256)
+        str, Field(pattern=r"^(/[A-Za-z0-9_.~-]+)+$", max_length=256)
     ] | None = None  # fmt: skip
     """Prefix of the path; unset: `/v2/models/<model>`."""
 

@@ -56,7 +56,7 @@ def manifest(version="1", strategy="default", image="a", suspend=False, on_delet
         "suspend": suspend,
     }  # fmt: skip
     if STRATEGIES[strategy] is not None:
-        spec["strategy"] = {"steps": STRATEGIES[strategy]}
+        spec["strategy"] = {"steps": copy.deepcopy(STRATEGIES[strategy])}
     return spec
 
 

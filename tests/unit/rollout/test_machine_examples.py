@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from zeroskew.rollout.machine import refuse
+from zeroskew.rollout.rollout_state import RolloutStatus, from_json, to_json
+
 _WORLD = runpy.run_path(str(Path(__file__).with_name("rollout_world.py")))
 World, DEADLINE = _WORLD["World"], _WORLD["DEADLINE"]
 
@@ -107,11 +110,12 @@ def test_a_route_that_is_not_accepted_is_given_up_after_the_deadline():
     assert world.weights() == {"1": 100}
 
 
-def test_waiting_for_samples_has_no_deadline_and_promotes_nothing():
+@pytest.mark.parametrize("pairs", [10, 1000])
+def test_waiting_for_samples_has_no_deadline_and_promotes_nothing(pairs):
     world = started()
     for _ in range(200):
         world.turn()
-        world.obey("Inconclusive", pairs=10)
+        world.obey("Inconclusive", pairs=pairs)
     assert world.status["phase"] == "Waiting"
     assert condition(world, "Progressing") == ("False", "Inconclusive")
     assert world.weights() == {"1": 100}
@@ -347,3 +351,48 @@ def test_another_hand_on_the_route_is_undone():
         world.edit_route(edit)
         world.turn()
         assert world.route["plan"] == plan
+
+
+def test_a_version_is_kept_until_no_gateway_sends_it_anything():
+    world = until(started("canary"), answered("2", 60))
+    world.change_spec(modelRef__version="3")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    world.now += timedelta(seconds=_WORLD["DELAY"] + 1)
+    world.turn()
+    world.turn()
+    assert "2" in world.versions
+    world.gateway_sees()
+    world.turn()
+    assert "2" not in world.versions
+
+
+def test_a_challenger_that_is_not_ready_answers_for_nobody():
+    world = started()
+    world.turn()
+    world.set_replicas("1", "down")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    assert world.status["phase"] == "Initializing"
+    assert "StableUnavailable" not in events(world)
+
+
+def test_a_refused_spec_changes_nothing_but_what_is_said():
+    world = until(started("canary"), answered("2", 60))
+    before = from_json(RolloutStatus, world.status)
+    refused = refuse(before, "`spec.suspend`: wrong\nmore", 9, world.now)
+    assert to_json(refused)["run"] == world.status["run"]
+    assert refused.stable == "1"
+    said = {each.type: each for each in refused.conditions}
+    assert said["Accepted"].status == "False"
+    assert said["Accepted"].message == "`spec.suspend`: wrong\nmore"
+    assert said["Accepted"].observed_generation == refused.observed_generation == 9
+    again = refuse(refused, "another", 9, world.now + timedelta(hours=1))
+    times = [
+        {each.type: each.last_transition_time for each in status.conditions}
+        for status in (refused, again)
+    ]
+    assert times[0] == times[1], "the time is that of the change of state"
+    world.status = to_json(refused)
+    world.turn()
+    assert condition(world, "Accepted") == ("True", "Valid")
