@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zeroskew.errors import ConfigError
+from zeroskew.rollout.rollout_config import RolloutSection
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -288,6 +290,7 @@ class ModelConfig(_Section):
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
     serving: Serving = Serving()
+    rollout: RolloutSection = RolloutSection()
     cost: Cost = Cost()
     resources: Resources = Resources()
 
@@ -322,9 +325,16 @@ def parse_model_config(text: str, *, where: str = "model.yaml") -> ModelConfig:
     if not isinstance(raw, dict):
         raise ConfigError("must be a mapping of fields", where=where, mend="start with `name: …`")
     try:
-        return ModelConfig.model_validate(raw)
+        return ModelConfig.model_validate(raw, by_alias=False, by_name=True)
     except ValidationError as error:
-        lines = [_explain(root, where, problem) for problem in error.errors()]
+        # A list whose only item is wrong is called too short, too.
+        found = error.errors()
+        inner = {each["loc"][:n] for each in found for n in range(len(each["loc"]))}
+        lines = [
+            _explain(root, where, each)
+            for each in found
+            if each["type"] != "too_short" or each["loc"] not in inner
+        ]
         raise ConfigError(
             lines[0] if len(lines) == 1 else f"{len(lines)} wrong fields\n  " + "\n  ".join(lines)
         ) from None
@@ -367,11 +377,20 @@ def _child(node: yaml.Node | None, part: Any, line: int) -> tuple[yaml.Node | No
 def _known_fields(location: tuple[Any, ...]) -> Iterator[str]:
     section: Any = ModelConfig
     for part in location[:-1]:
+        if isinstance(part, int):
+            continue
         field = section.model_fields.get(part)
         if field is None:
             break
-        section = field.annotation
+        section = _item(field.annotation)
         if get_origin(section) is dict:
             section = get_args(section)[1]
             break
     yield from section.model_fields
+
+
+def _item(annotation: Any) -> Any:
+    """The section itself where a field holds a list of it, or may hold none."""
+    while get_origin(annotation) in (tuple, list, Union, UnionType, Annotated):
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
+    return annotation
