@@ -137,7 +137,7 @@ class EmbeddedTriton:
         self.metrics = f"{_HOST}:{metrics}"
         child.start()
         try:
-            child.wait_until(self._ready, seconds=START_SECONDS)
+            child.wait_until(self.ready, seconds=START_SECONDS)
         except BaseException:
             child.stop()
             raise
@@ -181,7 +181,8 @@ class EmbeddedTriton:
             raise EmbeddedError(f"cannot be written: {error}", where=str(folder)) from None
         return folder
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """Whether it answers, with all of its models."""
         try:
             with urllib.request.urlopen(f"http://{self.http}/v2/health/ready", timeout=1) as answer:
                 return answer.status == 200

@@ -83,6 +83,8 @@ class FrontEndpoints:
     """ZEROSKEW_SPOOL; default: below the temporary folder."""
     role: str
     """ZEROSKEW_ROLE: what a request counts as that does not say; default champion."""
+    flush_seconds: float | None = None
+    """ZEROSKEW_LOG_FLUSH_SECONDS: in place of the version's own `serving.log.flush_seconds`."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> FrontEndpoints:
@@ -102,7 +104,22 @@ class FrontEndpoints:
             sink=env.get("ZEROSKEW_PREDICTION_LOG", ""),
             spool=Path(env.get("ZEROSKEW_SPOOL") or Path(tempfile.gettempdir()) / "zeroskew-spool"),
             role=role,
+            flush_seconds=_seconds(env.get("ZEROSKEW_LOG_FLUSH_SECONDS", "")),
         )
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.2 <= seconds <= 3600:
+        raise ConfigError(
+            f"{text!r} is no number of seconds from 0.2 to 3600", where="ZEROSKEW_LOG_FLUSH_SECONDS"
+        )
+    return seconds
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -90,7 +90,11 @@ class TritonPythonModel:
         if settings.log["enabled"] and endpoints.sink:
             log = PredictionLog(
                 _schema(settings, features),
-                LogSettings.from_json(settings.log),
+                LogSettings.from_json(
+                    settings.log
+                    if endpoints.flush_seconds is None
+                    else {**settings.log, "flush_seconds": endpoints.flush_seconds}
+                ),
                 spool=endpoints.spool,
                 sink=endpoints.sink,
             )
