@@ -168,7 +168,8 @@ class Front:
         prepared = time.perf_counter()
         scores = self._score(numeric, categorical)
         scored = time.perf_counter()
-        asked = np.full(length, time.time_ns() // 1000) if now is None else now
+        answered_at = time.time_ns() // 1000
+        asked = np.full(length, answered_at) if now is None else now
         answers, at = [], 0
         for request in requests:
             part = slice(at, at + request.rows)
@@ -183,6 +184,7 @@ class Front:
                 view_times=times,
                 scores=scores,
                 degraded=rows is None,
+                answered_at=answered_at,
                 moments=(started, looked_up, prepared, scored),
             )
         )
@@ -219,6 +221,7 @@ class _Batch:
     view_times: NDArray[np.int64]
     scores: NDArray[np.float32]
     degraded: bool
+    answered_at: int
     moments: tuple[float, float, float, float]
     """Seconds of a clock: started, looked up, prepared, scored."""
 
@@ -245,4 +248,5 @@ class _Batch:
             trace_ids=traces,
             latency_microseconds=round((self.moments[3] - self.moments[0]) * 1e6),
             degraded=self.degraded,
+            answered_at=self.answered_at,
         )

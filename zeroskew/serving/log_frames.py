@@ -53,6 +53,8 @@ class PredictionBatch:
     trace_ids: list[str | None]
     latency_microseconds: int
     degraded: bool
+    answered_at: int = 0
+    """Microseconds since the epoch, by the server's clock."""
 
 
 class FrameWriter:
@@ -84,7 +86,7 @@ class FrameWriter:
         floats = _packed(self._floats(columns), rows)
         content = (
             batch.request_ids, batch.rows, batch.event_times, batch.roles, batch.trace_ids,
-            batch.latency_microseconds, batch.degraded,
+            batch.latency_microseconds, batch.degraded, batch.answered_at,
             scores.astype("<f4", copy=False).tobytes(),
             batch.status.tobytes(),
             batch.view_times.tobytes(),
@@ -140,6 +142,7 @@ class Batch:
     trace_ids: Sequence[str | None]
     latency_microseconds: int
     degraded: bool
+    answered_at: int
     scores: NDArray[np.float32]
     status: NDArray[np.uint8]
     view_times: NDArray[np.int64]
@@ -202,11 +205,11 @@ def _decode(body: memoryview) -> Batch | None:
             body, use_list=False, strict_map_key=False, timestamp=3, ext_hook=_array,
             unicode_errors="surrogatepass",
         )  # fmt: skip
-        ids, rows, times, roles, traces, latency, degraded, scores, status, views = raw[:10]
-        floats, columns = raw[10:]
+        ids, rows, times, roles, traces, latency, degraded, answered = raw[:8]
+        scores, status, views, floats, columns = raw[8:]
         n = len(ids)
         batch = Batch(
-            ids, rows, times, roles, traces, latency, degraded,
+            ids, rows, times, roles, traces, latency, degraded, answered,
             np.frombuffer(scores, "<f4"),
             np.frombuffer(status, np.uint8).reshape(-1, n) if n else np.empty((0, 0), np.uint8),
             np.frombuffer(views, "<i8").reshape(-1, n) if n else np.empty((0, 0), np.int64),

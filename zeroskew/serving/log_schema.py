@@ -23,7 +23,7 @@ TEXT_KINDS = ("uuid", "time_uuid", "decimal", "json")
 
 RESERVED = (
     "request_id", "row", "event_time", "model", "version", "date", "hour", "model_version", "role",
-    "score", "degraded", "latency_us", "trace_id", "missing", "stale",
+    "score", "degraded", "answered_at", "latency_us", "trace_id", "missing", "stale",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def arrow_schema(schema: LogSchema) -> pa.Schema:
         ("role", pa.string()),
         ("score", pa.float32()),
         ("degraded", pa.bool_()),
+        ("answered_at", MICROSECONDS),
         ("latency_us", pa.int64()),
         ("trace_id", pa.string()),
         *((parquet_name(name), arrow_type(kind)) for name, kind in schema.columns.items()),
@@ -120,6 +121,9 @@ def _columns(
         "role": _texts(v for batch in chunk for v in batch.roles),
         "score": pa.array(np.concatenate([batch.scores for batch in chunk])),
         "degraded": pa.array(np.repeat([bool(batch.degraded) for batch in chunk], counts)),
+        "answered_at": pa.array(
+            np.repeat(np.array([b.answered_at for b in chunk], np.int64), counts)
+        ).cast(MICROSECONDS),
         "latency_us": pa.array(
             np.repeat(np.array([b.latency_microseconds for b in chunk], np.int64), counts)
         ),

@@ -106,6 +106,7 @@ def batches(draw):
                 trace_ids=[draw(st.none() | TEXT)] * n,
                 latency_microseconds=draw(st.integers(0, 10**9)),
                 degraded=draw(st.booleans()),
+                answered_at=draw(st.integers(0, 2 * 10**15)),
             )
         )
     return kinds, features, made
@@ -126,6 +127,8 @@ def expected_rows(kinds, features, made):
                 "score": float(batch.scores[i]),
                 "degraded": batch.degraded,
                 "latency_us": batch.latency_microseconds,
+                "answered_at": dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+                + dt.timedelta(microseconds=batch.answered_at),
                 "trace_id": batch.trace_ids[i],
                 "missing": [n for n in names if states[n] == 1],
                 "stale": [n for n in names if states[n] == 2],
