@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from zeroskew.errors import ConfigError
@@ -94,29 +94,8 @@ class S3Sink:
     """
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
-        from pyarrow import fs
-
         self._prefix = url.removeprefix("s3://")
-        options: dict[str, str] = {}
-        endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-        if endpoint:
-            parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-            options["endpoint_override"] = parts.netloc + parts.path.rstrip("/")
-            options["scheme"] = parts.scheme
-            region = region or "us-east-1"
-        if region:
-            options["region"] = region
-        self._system = fs.S3FileSystem(
-            connect_timeout=CONNECT_SECONDS,
-            request_timeout=REQUEST_SECONDS,
-            # We try again ourselves, for as long as it takes, and count it.
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
-            # A small file is one PUT then, instead of an upload in parts.
-            allow_delayed_open=True,
-            background_writes=False,
-            **options,
-        )
+        self._system = _s3(environment)
 
     def write(self, name: str, content: bytes) -> None:
         stream = self._system.open_output_stream(f"{self._prefix}/{name}")
@@ -129,3 +108,38 @@ class S3Sink:
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
+
+
+def sink_filesystem(url: str, environment: Mapping[str, str] | None = None) -> tuple[Any, str]:
+    """pyarrow's file system of a sink (see `check_sink`), and the path in it: for who reads."""
+    from pyarrow import fs
+
+    if url.startswith("s3://"):
+        system = _s3(os.environ if environment is None else environment)
+        return system, url.removeprefix("s3://")
+    return fs.LocalFileSystem(), url
+
+
+def _s3(environment: Mapping[str, str]) -> Any:
+    from pyarrow import fs
+
+    options: dict[str, str] = {}
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    if endpoint:
+        parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+        options["endpoint_override"] = parts.netloc + parts.path.rstrip("/")
+        options["scheme"] = parts.scheme
+        region = region or "us-east-1"
+    if region:
+        options["region"] = region
+    return fs.S3FileSystem(
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        # We try again ourselves, for as long as it takes, and count it.
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
+        # A small file is one PUT then, instead of an upload in parts.
+        allow_delayed_open=True,
+        background_writes=False,
+        **options,
+    )
