@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-GROUPS = ("features", "data", "export", "registry", "serving", "embedded")
+GROUPS = ("features", "data", "export", "registry", "serving", "rollout", "embedded")
 """Modules of this folder; each one's `register(app)` adds its commands."""
 
 

@@ -97,7 +97,8 @@ def share(hits: int, rows: int) -> Number:
     half = (
         Z * math.sqrt(value * (1 - value) / rows + Z * Z / (4 * rows * rows)) / (1 + Z * Z / rows)
     )
-    return Number(value, max(0.0, middle - half), min(1.0, middle + half), rows)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Number(value, min(value, low), max(value, high), rows)
 
 
 def quantile_of(values: NDArray[np.float64], quantile: float) -> Number:

@@ -1,0 +1,117 @@
+"""Rollout commands: analyse, manifest."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+rollout = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="How a new version reaches the users: judged beside the old one, step by step.",
+)
+
+FAILED, INCONCLUSIVE = 3, 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.add_typer(rollout, name="rollout")
+
+
+@rollout.command()
+def analyse(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.", metavar="MODEL")],
+    champion: Annotated[int, typer.Option(help="Version that answered users.", min=1)],
+    challenger: Annotated[int, typer.Option(help="Version that is judged.", min=1)],
+    since: Annotated[datetime, typer.Option(help="First moment of an answer, UTC.")],
+    until: Annotated[datetime | None, typer.Option(help="Last moment, UTC; default: now.")] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="The challenger answered users, no copies.")
+    ] = False,
+    log: Annotated[
+        str, typer.Option(help="Prediction log; default: ZEROSKEW_PREDICTION_LOG.")
+    ] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.")] = Path(
+        "analysis.html"
+    ),
+) -> None:
+    """Compare two versions by what they answered; `rollout.analysis` of model.yaml says how.
+
+    Ends with 0 if the challenger passed, 3 if it failed, 4 if more requests are needed to tell.
+
+        zeroskew rollout analyse pipelines/flight_delay --champion 1 --challenger 2
+            --since 2026-03-01T12:00:00
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from zeroskew.endpoints import Endpoints
+    from zeroskew.model_config import load_model_config
+    from zeroskew.rollout.analysis import Question
+    from zeroskew.rollout.analysis import analyse as judge
+    from zeroskew.rollout.analysis_page import analysis_page
+
+    config = load_model_config(model)
+    question = Question(
+        log=log or Endpoints.from_environment().prediction_log,
+        model=config.name,
+        champion=str(champion),
+        challenger=str(challenger),
+        since=since.replace(tzinfo=UTC),
+        until=until.replace(tzinfo=UTC) if until else datetime.now(UTC),
+        mode="canary" if canary else "shadow",
+        threshold=config.evaluation.threshold,
+    )
+    found = judge(question, config.rollout.analysis.metrics)
+    analysis_page(question, found).save(out)
+    console = Console()
+    table = Table("metric", "outcome", "what was seen")
+    for each in found.metrics:
+        outcome = f"{each.outcome} (dry run)" if each.dry_run else each.outcome
+        table.add_row(f"{each.name} {each.slice}".strip(), outcome, each.message)
+    console.print(table)
+    console.print(f"{found.outcome}: {found.pairs:,} pairs; {out}")
+    codes = {"Passed": 0, "Failed": FAILED, "Inconclusive": INCONCLUSIVE}
+    raise typer.Exit(codes.get(found.outcome, 1))
+
+
+@rollout.command()
+def manifest(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.", metavar="MODEL")],
+    storage_uri: Annotated[
+        str, typer.Option(help="The version's Triton repository, as `serving repository` wrote it.")
+    ],
+    image: Annotated[str, typer.Option(help="Image of Triton with the front model.")],
+    version: Annotated[
+        str, typer.Option("--version", "-v", help="Number or alias: 3, challenger.")
+    ] = "challenger",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")] = "default",
+) -> None:
+    """Print the ModelRollout that brings a registered version to the users.
+
+    `rollout` of model.yaml says through which gateways and in which steps.
+
+        zeroskew rollout manifest pipelines/flight_delay --storage-uri s3://models/flight_delay/2
+            --image … | kubectl apply -f -
+    """
+    from zeroskew.model_config import load_model_config
+    from zeroskew.registry import Registry
+    from zeroskew.rollout.manifests import serving_manifests, to_yaml
+    from zeroskew.rollout.rollout_config import rollout_manifest, template_of
+
+    config = load_model_config(model)
+    registry = Registry.from_environment()
+    number = registry.resolve(config.name, version)
+    documents = serving_manifests(
+        registry.version(config.name, number), config,
+        storage_uri=storage_uri, image=image, namespace=namespace,
+    )  # fmt: skip
+    made = rollout_manifest(
+        config.rollout, config.name, number, template_of(documents), namespace=namespace
+    )
+    account = [each for each in documents if each["kind"] == "ServiceAccount"]
+    print(to_yaml([*account, made]), end="")
