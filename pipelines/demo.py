@@ -5,7 +5,8 @@
 Runs the training pipeline twice through `kfp.local`, the second time with three more months,
 materialises the features into the embedded online store, serves the champion with a real Triton to
 flights that neither version has seen, shows that what was served equals what would have been
-joined, and ends with tables and a page.
+joined, brings the challenger to the users through shadow and canary, takes a broken version off
+before any user sees it, and ends with tables and a page.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from zeroskew.steps.evaluation_page import NAMES
 
 if TYPE_CHECKING:
     from pipelines.consistency import Consistency
+    from pipelines.demo_rollout import RolledOut
     from pipelines.demo_serving import Served
     from pipelines.run import LocalRun
     from zeroskew.export.export import ExportRecord
@@ -84,12 +86,13 @@ def demo(
     second = _train(console, "2  challenger, three months later", CHALLENGER_RANGE)
     consistency = _materialise_and_check(console, SERVED_AT, rows)
     served = _serve(console)
+    rolled_out = _roll_out(console, second)
 
     console.print()
     console.print(_summary((first, second)))
     _verdict(console, second.record)
     seconds = time.monotonic() - started
-    write_page(page, (first, second), consistency, served, seconds)
+    write_page(page, (first, second), consistency, served, rolled_out, seconds)
     console.print(f"\n{seconds:.0f} s in all.  The page: [bold]{page.absolute().as_uri()}[/]")
     console.print(
         "[dim]Lineage of a version: .venv/bin/zeroskew registry lineage flight_delay "
@@ -192,6 +195,34 @@ def _serve(console: Console) -> Served:
         outcome = "was late" if one.late else "was on time"
         console.print(f"  [bold]{one.flight}[/] {one.score:.2f} because of {reasons}; it {outcome}")
     return served
+
+
+def _roll_out(console: Console, second: Round) -> list[RolledOut]:
+    from pipelines.demo_rollout import RATE, roll_out
+    from zeroskew.registry import Registry
+
+    moment = datetime.fromisoformat(SERVED_AT).replace(tzinfo=UTC)
+    champion = Registry.from_environment().resolve(Path(MODEL).name, "champion")
+    wins = second.record.verdict == "wins" and second.version != champion
+    console.print(
+        "\n[bold]5  roll out[/]  [dim]shadow, then 5, 25, 50 and 100 % behind Envoy, while users ask "
+        f"{RATE:.0f} times a second; then a version that was broken on purpose[/]"
+    )
+    if not wins:
+        console.print("  the challenger lost to the champion: its rollout does not begin")
+    with console.status("versions start, answer, and are judged"):
+        done = roll_out(
+            MODEL, moment, second.version if wins else None, champion,
+            said=lambda text: console.print(f"  [dim]{text[:150]}[/]"),
+        )  # fmt: skip
+    for each in done:
+        colour = "green" if not each.traffic.errors else "red"
+        console.print(
+            f"  [bold]version {each.version}[/] {each.phase} after {each.seconds:.0f} s: "
+            f"{each.traffic.requests:,} requests meanwhile, "
+            f"[{colour}]{len(each.traffic.errors)} errors[/]"
+        )
+    return done
 
 
 def latency_table(served: Served) -> Table:

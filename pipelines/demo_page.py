@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.consistency import Consistency
 from pipelines.demo import Round, int8_against_fp32, summary_rows, value_text
+from pipelines.demo_rollout import RolledOut
 from pipelines.demo_serving import RATE, STAGES, Served
 from zeroskew.evaluation import Metrics
 from zeroskew.pages import Badge, Page, Tile, horizontal_bars
@@ -26,6 +27,7 @@ def write_page(
     rounds: Sequence[Round],
     consistency: Consistency,
     served: Served,
+    rolled_out: Sequence[RolledOut],
     seconds: float,
 ) -> None:
     """Write the page to `path`. Raises `DataError` if it cannot be written."""
@@ -57,6 +59,7 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     _served(page, served)
+    _rolled_out(page, rolled_out)
     _curves(page, rounds)
     page.section(
         "INT8 against FP32",
@@ -85,6 +88,34 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     page.save(path)
+
+
+def _rolled_out(page: Page, rolled_out: Sequence[RolledOut]) -> None:
+    page.section(
+        "Rolled out",
+        "Shadow, then 5, 25, 50 and 100 % behind Envoy, while users went on asking. The last one "
+        "was broken on purpose: its scores are turned around.",
+    )
+    page.table(
+        ["version", "outcome", "seconds", "requests meanwhile", "errors", "why"],
+        [
+            [
+                each.version,
+                Badge(each.phase, "good" if each.phase == "Succeeded" else "bad"),
+                round(each.seconds),
+                each.traffic.requests,
+                len(each.traffic.errors),
+                each.message,
+            ]
+            for each in rolled_out
+        ],
+    )
+    for each in rolled_out:
+        page.table(
+            ["second", "what happened", ""],
+            [[f"{at:.1f}", reason, text] for at, reason, text in each.told],
+            caption=f"version {each.version}",
+        )
 
 
 def _served(page: Page, served: Served) -> None:
