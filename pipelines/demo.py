@@ -205,7 +205,7 @@ def _roll_out(console: Console, second: Round) -> list[RolledOut]:
     champion = Registry.from_environment().resolve(Path(MODEL).name, "champion")
     wins = second.record.verdict == "wins" and second.version != champion
     console.print(
-        "\n[bold]5  roll out[/]  [dim]shadow, then 5, 25, 50 and 100 % behind Envoy, while users ask "
+        "\n[bold]5  roll out[/]  [dim]shadow, then 5, 25, 50 and 100 % behind Envoy; users ask "
         f"{RATE:.0f} times a second; then a version that was broken on purpose[/]"
     )
     if not wins:
