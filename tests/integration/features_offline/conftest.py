@@ -57,6 +57,8 @@ def s3_endpoint(tmp_path_factory) -> str:
         f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}",
         f"-filer.port={filer}", "-ip=127.0.0.1", "-volume.max=10",
         "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
+        # Their fixed ports would keep a second server from starting.
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

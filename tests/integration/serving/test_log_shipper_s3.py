@@ -62,6 +62,8 @@ class Weed:
             f"-s3.port={self.port}", f"-master.port={master}", f"-volume.port={volume}",
             f"-filer.port={filer}", "-ip=127.0.0.1", "-volume.max=10",
             "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
+            # Their fixed ports would keep a second server from starting.
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
         ]  # fmt: skip
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
