@@ -215,8 +215,9 @@ def serve(_triton: None, tickets: Tickets, tmp_path: Path) -> Iterator[Callable[
     with ExitStack() as running:
 
         def begin(version_dir: Path | None = None, redis: str = "", **options: Any) -> Any:
+            folder = tmp_path / options.pop("name", "")
             server = start(
-                version_dir or tickets.version_dir, tmp_path, redis or tickets.redis, **options
+                version_dir or tickets.version_dir, folder, redis or tickets.redis, **options
             )
             running.callback(server.stop)
             return server
