@@ -98,10 +98,17 @@ def test_weights_hold_and_every_request_is_mirrored_once(
         str(log), "tickets", "1", "2", began, datetime.now(UTC) + timedelta(seconds=1)
     )
     same = Metric(
-        name="scores", type="ScoreDifference", threshold_range=ThresholdRange(max=0.0), quantile=0.9
+        name="scores",
+        min_samples=200,
+        type="ScoreDifference",
+        threshold_range=ThresholdRange(max=0.0),
+        quantile=0.9,
     )
     features = Metric(
-        name="features", type="FeatureMismatch", threshold_range=ThresholdRange(max=0.01)
+        name="features",
+        min_samples=200,
+        type="FeatureMismatch",
+        threshold_range=ThresholdRange(max=0.01),
     )
     result = analyse(question, (same, features))
     assert (result.outcome, result.pairs, result.ambiguous) == ("Passed", 300, 0)
