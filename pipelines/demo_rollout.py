@@ -24,10 +24,8 @@ from zeroskew.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from zeroskew.embedded.rollout import LocalRollout
-    from zeroskew.rollout.rollout_actions import Analyse
-    from zeroskew.rollout.rollout_observations import AnalysisSeen
 
-RATE = 100.0
+RATE = 80.0
 STEPS: list[dict[str, Any]] = [
     {"set_mirror": {"percent": 100}},
     {"analysis": {"duration": "10s"}},
@@ -79,7 +77,7 @@ def roll_out(
     `moment`: UTC, as of which the store was filled. `challenger` None: the training pipeline's gate
     held it back, so that it has no business here. `said` is told what happens.
     """
-    from zeroskew.embedded.rollout import LocalRollout
+    from zeroskew.embedded.rollout import LocalRollout, judge_by_log
     from zeroskew.model_config import load_model_config
     from zeroskew.rollout.rollout_config import RolloutSection
 
@@ -102,7 +100,7 @@ def roll_out(
         config.name,
         RolloutSection.model_validate(section, by_alias=False, by_name=True),
         Path(endpoints.home) / "rollout" / config.name,
-        judge=_judge(str(log), config.evaluation.threshold, pages),
+        judge=judge_by_log(str(log), config.evaluation.threshold, pages),
         said=tell,
         environment={"ZEROSKEW_PREDICTION_LOG": str(log), "ZEROSKEW_LOG_FLUSH_SECONDS": "1"},
     )
@@ -146,31 +144,6 @@ def _settled(version: int) -> Callable[[Any], bool]:
         return status.rejected is not None and status.rejected.version == wanted
 
     return settled
-
-
-def _judge(log: str, threshold: float, pages: Path) -> Callable[[Analyse], AnalysisSeen]:
-    from zeroskew.errors import ZeroskewError
-    from zeroskew.rollout.analysis import Question, analyse, metrics_from_json
-    from zeroskew.rollout.analysis_page import analysis_page
-    from zeroskew.rollout.rollout_observations import AnalysisSeen
-
-    def judge(asked: Analyse) -> AnalysisSeen:
-        question = Question(
-            log, asked.model, asked.champion, asked.challenger, asked.since, asked.until,
-            asked.mode, threshold,
-        )  # fmt: skip
-        try:
-            found = analyse(question, metrics_from_json(asked.metrics))
-            pages.mkdir(parents=True, exist_ok=True)
-            name = f"{asked.challenger}-{asked.until:%Y%m%dT%H%M%S}-{asked.mode}.html"
-            analysis_page(question, found).save(pages / name)
-        except ZeroskewError as error:
-            return AnalysisSeen(asked.run, asked.since, asked.until, "Error", 0, str(error))
-        return AnalysisSeen(
-            asked.run, asked.since, asked.until, found.outcome, found.pairs, found.message
-        )
-
-    return judge
 
 
 def _last_page(pages: Path, version: int) -> str:

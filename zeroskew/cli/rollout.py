@@ -1,7 +1,9 @@
-"""Rollout commands: analyse, manifest."""
+"""Rollout commands: run, analyse, manifest."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +17,67 @@ rollout = typer.Typer(
 )
 
 FAILED, INCONCLUSIVE = 3, 4
+TURN_SECONDS = 0.5
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     app.add_typer(rollout, name="rollout")
+
+
+@rollout.command()
+def run(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.", metavar="MODEL")],
+    version: Annotated[
+        str, typer.Option("--version", "-v", help="Number or alias: 3, challenger.")
+    ] = "challenger",
+    port: Annotated[int, typer.Option(help="Where users ask, HTTP.", min=1, max=65_535)] = 8000,
+) -> None:
+    """Bring a registered version to the users on this machine, until Ctrl-C.
+
+    The champion and the new version in a Triton each, behind Envoy; steps and limits are those of
+    `rollout` in model.yaml. Without requests a shadow has nothing to compare, and waits.
+
+        zeroskew rollout run pipelines/flight_delay --version challenger
+    """
+    import signal
+
+    from rich.console import Console
+
+    from zeroskew.embedded.rollout import LocalRollout, judge_by_log
+    from zeroskew.endpoints import Endpoints
+    from zeroskew.model_config import load_model_config
+    from zeroskew.registry import Registry
+
+    config = load_model_config(model)
+    endpoints = Endpoints.from_environment()
+    registry = Registry.from_environment()
+    wanted, champion = registry.resolve(config.name, version), registry.champion(config.name)
+    home, console = Path(endpoints.home), Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rollout = LocalRollout(
+        config.name,
+        config.rollout,
+        home / "rollout" / config.name,
+        judge=judge_by_log(
+            endpoints.prediction_log, config.evaluation.threshold, home / "analyses"
+        ),
+        said=lambda event: console.print(f"{event.reason}: {event.message}"),
+        port=port,
+    )
+    with contextlib.suppress(KeyboardInterrupt), rollout:
+        console.print(f"http://{rollout.address}/v2/models/{config.name}/infer")
+        if champion is not None and champion != wanted:
+            rollout.want(champion)
+            rollout.run(lambda status: status.stable == str(champion), seconds=300)
+        rollout.want(wanted)
+        said = ""
+        while True:
+            status = rollout.turn()
+            if status.message != said:
+                said = status.message
+                console.print(f"[bold]{status.phase}[/] {said}")
+            time.sleep(TURN_SECONDS)
 
 
 @rollout.command()

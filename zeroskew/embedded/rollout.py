@@ -62,6 +62,33 @@ _TEMPLATE = {"inferenceService": {"predictor": {}}, "servingRuntime": {"containe
 Judge = Callable[[Analyse], AnalysisSeen]
 
 
+def judge_by_log(log: str, threshold: float, pages: Path) -> Judge:
+    """A judge that reads the prediction log, and leaves a page per analysis in `pages`.
+
+    `threshold`: score from which on a decision is positive.
+    """
+    from zeroskew.rollout.analysis import Question, analyse, metrics_from_json
+    from zeroskew.rollout.analysis_page import analysis_page
+
+    def judge(asked: Analyse) -> AnalysisSeen:
+        question = Question(
+            log, asked.model, asked.champion, asked.challenger, asked.since, asked.until,
+            asked.mode, threshold,
+        )  # fmt: skip
+        try:
+            found = analyse(question, metrics_from_json(asked.metrics))
+            pages.mkdir(parents=True, exist_ok=True)
+            name = f"{asked.challenger}-{asked.until:%Y%m%dT%H%M%S}-{asked.mode}.html"
+            analysis_page(question, found).save(pages / name)
+        except (ZeroskewError, OSError) as error:
+            return AnalysisSeen(asked.run, asked.since, asked.until, "Error", 0, str(error))
+        return AnalysisSeen(
+            asked.run, asked.since, asked.until, found.outcome, found.pairs, found.message
+        )
+
+    return judge
+
+
 class LocalRollout:
     """One model's rollout; the only one over `folder`."""
 
