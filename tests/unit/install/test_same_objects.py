@@ -1,0 +1,93 @@
+"""Helm and kustomize install the same."""
+
+import pytest
+
+
+def keyed(objects):
+    found = {}
+    for each in objects:
+        meta = each["metadata"]
+        key = (each["kind"], meta.get("namespace", ""), meta["name"])
+        assert key not in found, f"twice: {key}"
+        found[key] = each
+    return found
+
+
+def by_helm(objects):
+    """Without Helm's own: its tests, and the hint to keep a CRD."""
+    for each in objects:
+        notes = each["metadata"].get("annotations", {})
+        if notes.get("helm.sh/hook") == "test":
+            continue
+        if each["kind"] == "CustomResourceDefinition":
+            assert notes.pop("helm.sh/resource-policy") == "keep"
+            del each["metadata"]["annotations"]
+        yield each
+
+
+@pytest.mark.parametrize("profile", ["embedded", "gpu", "kubeflow"])
+def test_a_profile_is_its_overlay(profile, kustomize, helm):
+    wanted = keyed(kustomize(f"overlays/{profile}"))
+    # Helm makes the namespace itself (`--create-namespace`) and cannot own it.
+    del wanted["Namespace", "", "zeroskew"]
+    assert keyed(by_helm(helm(profile))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("profile", "folder"), [("gpu", "models"), ("kubeflow", "overlays/kubeflow/models")]
+)
+def test_a_namespace_of_models_is_the_folder_for_it(profile, folder, kustomize, helm):
+    wanted = keyed(kustomize(folder))
+    objects = keyed(helm(profile, "models.namespaces={team,other}"))
+    for space in ("team", "other"):
+        made = {(k, "", n): v for (k, s, n), v in objects.items() if s == space}
+        assert {key[0::2] for key in made} == {key[0::2] for key in wanted}
+        for key, each in made.items():
+            assert each["metadata"].pop("namespace") == space
+            assert each == wanted[key]
+
+
+def test_an_operator_for_some_namespaces_is_the_component_for_it(kustomize, helm, tmp_path):
+    objects = keyed(helm(None, "operator.namespaces={team,other}"))
+    assert ("ClusterRoleBinding", "", "zeroskew-operator") not in objects
+    assert ("ClusterRoleBinding", "", "zeroskew-operator-gateways") in objects
+    for space in ("team", "other"):
+        bound = objects["RoleBinding", space, "zeroskew-operator"]
+        assert bound["subjects"] == [
+            {"kind": "ServiceAccount", "name": "zeroskew-operator", "namespace": "zeroskew"}
+        ]
+    container = objects["Deployment", "zeroskew", "zeroskew-operator"]["spec"]["template"]["spec"]
+    told = {entry["name"]: entry.get("value") for entry in container["containers"][0]["env"]}
+    assert told["ZEROSKEW_NAMESPACES"] == "team,other"
+
+
+@pytest.mark.parametrize("part", ["redis", "mlflow", "bucket", "raycluster", "operator"])
+def test_a_part_switched_off_leaves_nothing_behind(part, helm):
+    own = {
+        "redis": "endpoints.ZEROSKEW_REDIS=redis.example:6380",
+        "mlflow": "endpoints.ZEROSKEW_MLFLOW=https://mlflow.example",
+        "bucket": "endpoints.AWS_ENDPOINT_URL=",
+    }
+    settings = [f"{part}.enabled=false", *([own[part]] if part in own else [])]
+    kept, all_of_it = keyed(helm(None, *settings)), keyed(helm(None))
+    gone = set(all_of_it) - set(kept)
+    word = {"raycluster": "ray"}.get(part, part)
+    assert gone
+    for key in gone:
+        labels = all_of_it[key]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] in (word, "make-buckets")
+    assert not [
+        key
+        for key, each in kept.items()
+        if each["metadata"]["labels"].get("app.kubernetes.io/name") == word
+    ]
+    if part in own:
+        key, _, value = own[part].removeprefix("endpoints.").partition("=")
+        assert kept["ConfigMap", "zeroskew", "zeroskew-endpoints"]["data"][key] == value
+
+
+def test_another_namespace_is_in_every_name(run_tool):
+    made = run_tool("helm", "template", "z", "charts/zeroskew", "-n", "ml").stdout
+    assert "mlflow.ml.svc:5000" in made
+    assert "zeroskew.svc" not in made
+    assert "namespace: zeroskew\n" not in made
