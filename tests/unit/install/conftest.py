@@ -4,6 +4,7 @@
 the one that scripts/install_kube_tools.sh makes.
 """
 
+import copy
 import functools
 import os
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 PROFILES = ("embedded", "gpu", "kubeflow")
 MODELS = "team"
-SERVER_KEYS = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
@@ -36,28 +37,24 @@ def ran(*command, check=True):
     return done
 
 
-def documents(text):
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
 @functools.cache
-def _kustomized(folder):
-    return ran(tool("kubectl"), "kustomize", ROOT / "manifests" / folder).stdout
-
-
-@functools.cache
-def _templated(*arguments):
-    chart = ROOT / "charts/zeroskew"
-    return ran(tool("helm"), "template", "z", chart, "-n", "zeroskew", *arguments).stdout
+def _documents(*command):
+    made = ran(*command).stdout
+    return [document for document in yaml.load_all(made, Loader=LOADER) if document]
 
 
 def kustomized(folder):
-    return documents(_kustomized(folder))
+    made = _documents(tool("kubectl"), "kustomize", ROOT / "manifests" / folder)
+    return copy.deepcopy(made)
 
 
 def templated(profile=None, *settings):
     chosen = ("-f", ROOT / f"charts/zeroskew/profiles/{profile}.yaml") if profile else ()
-    return documents(_templated(*chosen, *(part for each in settings for part in ("--set", each))))
+    chosen = (*chosen, *(part for each in settings for part in ("--set", each)))
+    chart = ROOT / "charts/zeroskew"
+    return copy.deepcopy(
+        _documents(tool("helm"), "template", "z", chart, "-n", "zeroskew", *chosen)
+    )
 
 
 @pytest.fixture
@@ -78,14 +75,16 @@ def run_tool():
     return lambda name, *arguments: ran(tool(name), *arguments, check=False)
 
 
-@pytest.fixture(params=[f"{maker}-{profile}" for maker in ("kustomize", "helm") for profile in PROFILES])
+@pytest.fixture(
+    scope="session",
+    params=[f"{maker}-{profile}" for maker in ("kustomize", "helm") for profile in PROFILES],
+)
 def installed(request):
     """Everything that one choice installs, the models' namespace `team` included."""
     maker, _, profile = request.param.partition("-")
     if maker == "helm":
         return templated(profile, f"models.namespaces={{{MODELS}}}")
-    folder = "overlays/kubeflow/models" if profile == "kubeflow" else "models"
-    team = kustomized(folder)
+    team = kustomized("overlays/kubeflow/models" if profile == "kubeflow" else "models")
     for each in team:
         each["metadata"]["namespace"] = MODELS
     return kustomized(f"overlays/{profile}") + team
@@ -112,6 +111,6 @@ def pods_of(objects):
                 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pods(installed):
     return list(pods_of(installed))

@@ -39,9 +39,7 @@ def test_lint_finds_nothing(profile, run_tool):
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting, said, run_tool):
-    done = run_tool(
-        "helm", "template", "z", "charts/zeroskew", "-n", "zeroskew", "--set", setting
-    )
+    done = run_tool("helm", "template", "z", "charts/zeroskew", "-n", "zeroskew", "--set", setting)
     assert done.returncode
     assert said in done.stderr
 
