@@ -3,16 +3,19 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON_ENV := .venv/bin
 
-.PHONY: help install triton demo test lint compile bench lock clean
+.PHONY: help install triton kube-tools demo test lint compile bench lock clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 install: ## the environment, .venv, from requirements.lock
 	@scripts/install.sh
 
 triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
 	@scripts/install_triton.sh
+
+kube-tools: ## helm, kubectl and hadolint for the tests of charts/ and manifests/, below ~/.cache
+	@scripts/install_kube_tools.sh
 
 demo: install triton ## flights → champion v1 → challenger v2 → served, with tables and a page
 	@$(PYTHON_ENV)/python -m pipelines.demo
