@@ -6,7 +6,7 @@ PYTHON_ENV := .venv/bin
 .PHONY: help install triton kube-tools demo test lint compile bench lock clean
 
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: ## the environment, .venv, from requirements.lock
 	@scripts/install.sh
