@@ -20,6 +20,10 @@ def handlers(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> Non
     """Register what Kopf has to call. All of it is told on; nothing is decided here."""
     running: list[Operator] = []
 
+    @kopf.on.login(registry=registry)
+    def login(**told: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**told) or kopf.login_with_kubeconfig(**told)
+
     @kopf.on.startup(registry=registry)
     async def begin(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)

@@ -24,6 +24,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 MAKER = "tests/cluster/api_server.sh"
 TOKEN = "zeroskew-test"
+OPERATOR_TOKEN = "zeroskew-operator"
+OPERATOR = "system:serviceaccount:zeroskew:zeroskew-operator"
+"""The operator's ServiceAccount, as manifests/base names it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,10 @@ def api_server(tmp_path_factory):
     subprocess.run(
         ["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True
     )
-    (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+    (folder / "tokens.csv").write_text(
+        f"{TOKEN},admin,admin,system:masters\n"
+        f'{OPERATOR_TOKEN},{OPERATOR},operator,"system:serviceaccounts"\n'
+    )
     etcd_url, server = f"http://127.0.0.1:{client}", f"https://127.0.0.1:{secure}"
     commands = {
         "etcd": [
