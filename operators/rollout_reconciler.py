@@ -126,6 +126,8 @@ class RolloutReconciler:
         problem: Exception | None = None
         released = False
         for action in actions:
+            if problem is not None and not isinstance(action, EmitEvent):
+                continue
             try:
                 await self._act(key, body, spec, status, action)
             except (Refused, PromotionFailed, ConfigError) as error:
@@ -133,7 +135,7 @@ class RolloutReconciler:
                 await self._event(key, body, status, EmitEvent(
                     "Warning", f"{type(action).__name__}Failed", " ".join(str(error).split())
                 ))  # fmt: skip
-                break
+                continue
             ACTIONS.labels(type(action).__name__).inc()
             released = released or isinstance(action, Release)
         if not released:

@@ -19,10 +19,11 @@ PART_OF = ("app.kubernetes.io/part-of", "zeroskew")
 
 KINDS = (
     ("serving.kserve.io/v1alpha1", "ServingRuntime"),
-    ("serving.kserve.io/v1beta1", "InferenceService"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("serving.kserve.io/v1beta1", "InferenceService"),
 )
-"""In the order in which they are applied: KServe looks for the runtime at once."""
+"""In the order in which they are applied. The InferenceService is the last: it bears the digest by
+which all of them count as applied."""
 
 
 def version_objects(
@@ -62,8 +63,8 @@ def version_objects(
     }
     parts = [
         (KINDS[0], metadata, template.serving_runtime),
-        (KINDS[1], marked, service),
-        (KINDS[2], metadata, template.pod_disruption_budget),
+        (KINDS[1], metadata, template.pod_disruption_budget),
+        (KINDS[2], marked, service),
     ]
     return [
         {"apiVersion": version_of, "kind": kind, "metadata": about, "spec": what}
