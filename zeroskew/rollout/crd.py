@@ -142,6 +142,8 @@ def _structural(schema: dict[str, Any], *, described: bool = True) -> dict[str, 
         for side in ("Minimum", "Maximum"):
             if (bound := node.pop(f"exclusive{side}", None)) is not None:
                 node[side.lower()], node[f"exclusive{side}"] = bound, True
+        # A CRD cannot bound the names of a map's fields; `parse_spec` does.
+        node.pop("propertyNames", None)
         if text := node.get("description"):
             node["description"] = re.sub(r"\s+", " ", text)
         if "enum" in node:
