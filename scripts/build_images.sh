@@ -35,14 +35,14 @@ start() {
   local container root status=0
   container=$(buildah from --pull-never "$image")
   root=$(buildah mount "$container")
-  mapfile -t env < <(buildah inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep =)
+  mapfile -t env < <(buildah inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep '=')
   # shellcheck disable=SC2016  # the inner shell expands them
   timeout 120 unshare --mount --pid --fork sh -c '
     root=$1; shift
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
     mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/tmp" &&
     mount --rbind /dev "$root/dev" && cd / &&
-    exec env -i "$@"' - "$root" "${env[@]}" chroot --userspec=10001:10001 "$root" "$@" || status=$?
+    exec env -i "$@"' - "$root" "${env[@]}" /usr/sbin/chroot --userspec=10001:10001 "$root" "$@" || status=$?
   buildah umount "$container" >/dev/null
   buildah rm "$container" >/dev/null
   return "$status"
@@ -66,7 +66,7 @@ for image in "${images[@]}"; do
       [[ $status == 2 && $said == *ZEROSKEW_MLFLOW* ]] || { echo "the operator did not start" >&2; exit 1; } ;;
     platform)
       start "$name" python -c '
-import os, components.train, pipelines.run, torch, zeroskew.training
+import os, components.train, pipelines.run, ray.util.client, torch, zeroskew.training
 assert os.getuid() == 10001
 try:
     open("/opt/zeroskew/x", "w")
