@@ -99,7 +99,8 @@ def fall_back(view: View) -> View:
     needed = not view.stable_available and view.ready(run.version)
     if run.fallback and needed and view.approved and not view.version(view.status.stable).exists:
         return view.change_run(fallback=False, begun=True, promoting=True, step_since=view.now)
-    if needed and not run.fallback and view.seen.route.live:
+    # A route that does so already was changed by a turn whose status was lost.
+    if needed and not run.fallback and (view.seen.route.live or view.answering == 100):
         text = f"version {view.status.stable} answers nothing: {run.version} answers all requests"
         return view.say("StableUnavailable", text, kind="Warning").change_run(fallback=True)
     if run.fallback and not needed:
