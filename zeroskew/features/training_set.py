@@ -358,5 +358,14 @@ def _write(
             mend="make room or correct the permissions; nothing was changed",
         ) from None
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
+        try:
+            _remove(fresh, stale)
+        except KeyboardInterrupt:
+            # polars raises an interrupt by itself, and Python the same one again at the next call.
+            _remove(fresh, stale)
+            raise
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
