@@ -1,8 +1,9 @@
 """One number that compares a challenger with its champion, with an interval, from what was logged.
 
 Intervals are of 95 %: Wilson's for shares, order statistics for quantiles (the ranks of a
-binomial), Katz's on the logarithm for ratios of shares. PSI has no interval; what chance alone
-explains (`zeroskew.profiles.psi.chance_bound`) takes its place.
+binomial), a paired bootstrap for AUC. A ratio is put between the ends of its two sides' intervals,
+which is wider than need be. PSI has no interval; what chance alone explains
+(`zeroskew.profiles.psi.chance_bound`) takes its place.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from zeroskew.rollout.rollout_judging import MetricType
 if TYPE_CHECKING:
     import polars as pl
 
+    from zeroskew.profiles import Profile
+
 Z = 1.959963984540054
-TOLERANCE = 1e-6
-"""Relative difference from which on two floats are different values of a feature."""
+FEW_ERRORS = 0.001
+"""Share of errors below which a champion counts as having that many: else a single error of the
+challenger beside none of the champion would be infinitely more, for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,60 +42,72 @@ class Number:
 NOTHING = Number(math.nan, math.nan, math.nan, 0)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The rows that a metric is made from: all of a window, or those of a slice.
+
+    Either side: `score`, `degraded`, `latency_us`, and `label` if labels were given. Pairs: as in
+    `Pairs.frame`, and `label`.
+    """
+
+    champion: pl.DataFrame
+    challenger: pl.DataFrame
+    pairs: pl.DataFrame
+    mirrored: bool
+    """Both versions were asked the same; else the requests were divided between them."""
+    unanswered: int = 0
+    """Rows of the champion that the challenger had a copy of and did not answer."""
+    failed: tuple[int, int] = (0, 0)
+    """Requests of champion and challenger that were answered by an error, and so are not logged."""
+
+
 def measure(
     kind: MetricType,
-    champion: pl.DataFrame,
-    challenger: pl.DataFrame,
-    pairs: pl.DataFrame,
+    rows: Compared,
     *,
-    threshold: float,
-    quantile: float,
-    features: tuple[str, ...],
-    unanswered: int,
+    threshold: float = 0.5,
+    quantile: float = 0.99,
+    bins: Profile | None = None,
 ) -> Number:
     """The metric over these rows; `NOTHING` without any.
 
-    `threshold`: score from which on a decision is positive. `features`: columns of both versions.
-    `unanswered`: requests of the champion that the challenger had a copy of and did not answer.
+    `threshold`: score from which on a decision is positive. `bins`: a profile with the column
+    `score` whose bins PSI is made with; None: quantiles of the champion's scores. Raises
+    `DataError` for labels that are none.
     """
+    if kind == "AUC":
+        return _auc_difference(rows)
     if kind == "Disagreement":
-        if not pairs.height:
-            return NOTHING
-        one, other = _scores(pairs, "champion_"), _scores(pairs, "challenger_")
-        return share(int(((one >= threshold) != (other >= threshold)).sum()), pairs.height)
+        return _disagreement(rows.pairs, threshold)
     if kind == "ScoreDifference":
-        if not pairs.height:
-            return NOTHING
-        gap = np.abs(_scores(pairs, "champion_") - _scores(pairs, "challenger_"))
-        return quantile_of(gap, quantile)
+        return _score_difference(rows.pairs, quantile)
     if kind == "FeatureMismatch":
-        if not pairs.height or not features:
-            return NOTHING
-        return share(int(mismatched(pairs, features).sum()), pairs.height)
-    if not champion.height or not challenger.height:
+        together = rows.pairs.filter(~rows.pairs["read_apart"])
+        return share(int(together["mismatched"].sum()), together.height)
+    if not rows.champion.height or not rows.challenger.height:
         return NOTHING
     if kind == "ScorePSI":
-        return _score_psi(champion, challenger)
+        return _score_psi(rows.champion, rows.challenger, bins)
     if kind == "ErrorRatio":
-        errors = int(challenger["degraded"].sum()) + unanswered
-        asked = challenger.height + unanswered
-        return ratio_of_shares(errors, asked, int(champion["degraded"].sum()), champion.height)
-    if kind == "LatencyRatio":
-        ours, theirs = (
-            quantile_of(side["latency_us"].to_numpy().astype(np.float64), quantile)
-            for side in (challenger, champion)
+        ours, theirs = rows.failed[1], rows.failed[0]
+        # A copy that was answered by an error is not in the log either: it is one of these.
+        lost = max(rows.unanswered, ours) if rows.mirrored else ours
+        return ratio(
+            share(_errors(rows.challenger) + lost, rows.challenger.height + lost),
+            share(_errors(rows.champion) + theirs, rows.champion.height + theirs),
+            FEW_ERRORS,
         )
-        return Number(
-            ours.value / max(theirs.value, 1.0),
-            ours.low / max(theirs.high, 1.0),
-            ours.high / max(theirs.low, 1.0),
-            min(ours.samples, theirs.samples),
-        )
-    return _auc_difference(pairs)
+    slower, faster = (
+        quantile_of(side["latency_us"].to_numpy().astype(np.float64), quantile)
+        for side in (rows.challenger, rows.champion)
+    )
+    return ratio(slower, faster, 1.0)
 
 
 def share(hits: int, rows: int) -> Number:
     """hits / rows with Wilson's interval (E. B. Wilson, 1927)."""
+    if not rows:
+        return NOTHING
     value = hits / rows
     middle = (value + Z * Z / (2 * rows)) / (1 + Z * Z / rows)
     half = (
@@ -116,68 +132,104 @@ def quantile_of(values: NDArray[np.float64], quantile: float) -> Number:
     )
 
 
-def ratio_of_shares(hits: int, rows: int, other_hits: int, other_rows: int) -> Number:
-    """(hits / rows) / (other_hits / other_rows), half a hit added to each, with Katz's interval."""
-    one, other = (hits + 0.5) / (rows + 1), (other_hits + 0.5) / (other_rows + 1)
-    ratio = one / other
-    spread = Z * math.sqrt(
-        max(0.0, 1 / (hits + 0.5) - 1 / (rows + 1) + 1 / (other_hits + 0.5) - 1 / (other_rows + 1))
+def ratio(one: Number, other: Number, least: float) -> Number:
+    """one / other, which counts as `least` where it is below."""
+    return Number(
+        one.value / max(other.value, least),
+        one.low / max(other.high, least),
+        one.high / max(other.low, least),
+        min(one.samples, other.samples),
     )
-    return Number(ratio, ratio * math.exp(-spread), ratio * math.exp(spread), min(rows, other_rows))
 
 
-def mismatched(pairs: pl.DataFrame, features: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Rows in which any feature of the two versions differs; missing equals missing."""
-    differs = np.zeros(pairs.height, bool)
-    for name in features:
-        one, other = pairs[f"champion_{name}"], pairs[f"challenger_{name}"]
-        if one.dtype.is_float() or other.dtype.is_float():
-            left, right = (_floats(column) for column in (one, other))
-            gap = ~np.isclose(left, right, rtol=TOLERANCE, atol=0.0, equal_nan=True)
-        else:
-            gap = one.ne_missing(other).to_numpy()
-        differs |= gap
-    return differs
+def _disagreement(pairs: pl.DataFrame, threshold: float) -> Number:
+    one, other = (_scores(pairs, f"{who}_") for who in ("champion", "challenger"))
+    differ = ((one >= threshold) != (other >= threshold)) | (np.isnan(one) != np.isnan(other))
+    return share(int(differ.sum()), pairs.height)
 
 
-def _floats(column: pl.Series) -> NDArray[np.float64]:
-    import polars as pl
+def _score_difference(pairs: pl.DataFrame, quantile: float) -> Number:
+    if not pairs.height:
+        return NOTHING
+    one, other = (_scores(pairs, f"{who}_") for who in ("champion", "challenger"))
+    gap = np.abs(one - other)
+    no_number = np.isnan(one) != np.isnan(other)
+    # As far apart as probabilities can be.
+    gap[no_number] = 1.0
+    gap[np.isnan(gap)] = 0.0
+    return quantile_of(gap, quantile)
 
-    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+def _errors(side: pl.DataFrame) -> int:
+    return int((side["degraded"] | ~side["score"].is_finite()).sum())
 
 
 def _scores(frame: pl.DataFrame, prefix: str = "") -> NDArray[np.float64]:
     return frame[f"{prefix}score"].to_numpy().astype(np.float64)
 
 
-def _score_psi(champion: pl.DataFrame, challenger: pl.DataFrame) -> Number:
+def _score_psi(champion: pl.DataFrame, challenger: pl.DataFrame, bins: Profile | None) -> Number:
     from zeroskew.profiles import Profile
     from zeroskew.profiles.psi import drift
 
-    expected = Profile.learn({"score": _scores(champion)})
-    actual = expected.measure({"score": _scores(challenger)})
+    scores = [{"score": side["score"].to_numpy()} for side in (champion, challenger)]
+    expected = Profile.learn(scores[0]) if bins is None else bins.measure(scores[0])
+    actual = expected.measure(scores[1])
     found = drift(expected.columns["score"], actual.columns["score"])
     # Below what chance explains, it says nothing; above, it is what it is.
     low = found.psi if found.psi > found.chance else 0.0
     return Number(found.psi, low, found.psi, found.samples)
 
 
-def _auc_difference(pairs: pl.DataFrame) -> Number:
-    """Challenger's AUC minus champion's on the pairs whose label is known (column `label`)."""
-    from zeroskew.errors import DataError
-    from zeroskew.evaluation.judge import compare
+def _auc_difference(rows: Compared) -> Number:
+    """Challenger's AUC minus champion's, on the rows whose label is known."""
+    if rows.mirrored:
+        if "label" not in rows.pairs.columns:
+            return NOTHING
+        known = rows.pairs.drop_nulls("label")
+        if known["label"].n_unique() < 2:
+            return Number(math.nan, math.nan, math.nan, known.height)
+        found = _verdict(
+            _scores(known, "challenger_"), _scores(known, "champion_"), known
+        ).difference
+        return Number(found.value, *_interval(found), known.height)
+    sides = []
+    for side in (rows.challenger, rows.champion):
+        if "label" not in side.columns:
+            return NOTHING
+        known = side.drop_nulls("label")
+        if known["label"].n_unique() < 2:
+            return Number(math.nan, math.nan, math.nan, known.height)
+        one = _verdict(_scores(known), None, known).challenger
+        sides.append(Number(one.value, *_interval(one), known.height))
+    return difference(*sides)
+
+
+def difference(one: Number, other: Number) -> Number:
+    """one − other of two independent samples, from their intervals.
+
+    The square-and-add rule of R. G. Newcombe (Statistics in Medicine 17, 1998).
+    """
+    value = one.value - other.value
+    return Number(
+        value,
+        value - math.hypot(one.value - one.low, other.high - other.value),
+        value + math.hypot(one.high - one.value, other.value - other.low),
+        min(one.samples, other.samples),
+    )
+
+
+def _verdict(one: NDArray[np.float64], other: NDArray[np.float64] | None, known: Any) -> Any:
+    from zeroskew.evaluation import compare
     from zeroskew.model_config import Evaluation
 
-    if "label" not in pairs.columns:
-        return NOTHING
-    known = pairs.filter(pairs["label"].is_not_null())
-    try:
-        found: Any = compare(
-            _scores(known, "challenger_"), _scores(known, "champion_"),
-            known["label"].to_numpy(), config=Evaluation(metric="auc"),
-        ).difference  # fmt: skip
-    except DataError:
-        return NOTHING
-    low = found.value if found.low is None else found.low
-    high = found.value if found.high is None else found.high
-    return Number(found.value, low, high, known.height)
+    labels = known["label"].cast(int).to_numpy()
+    return compare(one, other, labels, config=Evaluation(metric="auc"))
+
+
+def _interval(found: Any) -> tuple[float, float]:
+    # Too few of a class for an interval: nothing is known.
+    return (
+        -math.inf if found.low is None else found.low,
+        math.inf if found.high is None else found.high,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from zeroskew.pages import Badge, Page, Tile, number_text, paired_histogram
 from zeroskew.rollout.analysis import AnalysisResult, MetricResult, Question
-from zeroskew.rollout.paired_predictions import ALWAYS
+from zeroskew.rollout.logged_predictions import ALWAYS
 
 _TONES: dict[str, Any] = {
     "Passed": "good", "Failed": "bad", "Inconclusive": "warn", "Error": "bad",

@@ -1,124 +1,251 @@
-"""What two versions answered in a window of time, and the answers to the same request side by side.
+"""The answers of two versions to the same request, side by side.
 
 A mirrored request reaches both versions with the same id, so that (request id, row) pairs what they
-logged. Which files are opened is decided by when they were written: a row is in a file that is no
-older than its answer. The log arrives late (a flush and an upload); nothing is said about rows
-answered after the moment up to which both logs are there.
+logged. An id that a client used twice tells nobody which answer belongs to which: all its rows are
+left out, and counted.
+
+Rows come in spans of time, and what is kept of a pair is a few bytes, so that the width of the
+model and the length of the window do not decide how much memory it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
-
-from zeroskew.errors import DataError, ServingError
-from zeroskew.serving.log_sink import check_sink, sink_filesystem
-from zeroskew.serving.log_spool import quoted
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
 KEY = ("request_id", "row")
-ALWAYS = ("request_id", "row", "role", "score", "degraded", "latency_us", "answered_at")
 SLACK = timedelta(seconds=60)
 """A copy may be answered that much before or after its original."""
+IN_FLIGHT = timedelta(seconds=2)
+"""Of a request answered this shortly after the first copy, or before the last, the copy may never
+have been sent, or may be answered still."""
+TOLERANCE = 1e-6
+"""Relative difference above which two floats are different values of a feature."""
+EXAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows that both versions answered: every column twice, as `champion_…` and `challenger_…`."""
+    """What came of a window."""
 
     frame: pl.DataFrame
-    unanswered: int
-    """Rows of the champion without one of the challenger, where both logs are there."""
-    ambiguous: int
+    """A row per pair: `champion_score`, `challenger_score`; `mismatched` (a feature differs) and
+    `read_apart` (a feature view was updated between the two reads); `champion_<column>` of the
+    columns to keep."""
+    lonely: pl.DataFrame
+    """Rows of the champion that the challenger had a copy of and did not answer: `answered_at` and
+    the columns to keep."""
+    uncalled: int = 0
+    """Rows of the challenger that the champion's log should hold and does not."""
+    ambiguous: int = 0
     """Request ids left out because a client used them more than once."""
+    differing: Mapping[str, int] = field(default_factory=dict)
+    """By feature, the pairs in which it differs, of those not read apart."""
+    examples: pl.DataFrame | None = None
+    """The pairs whose scores differ most: every column twice, and `difference`."""
+
+    @property
+    def unanswered(self) -> int:
+        return self.lonely.height
 
 
-def read_predictions(
-    log: str,
-    model: str,
-    version: str,
+class Pairing:
+    """Takes the rows of both versions in order of time, and gives their pairs."""
+
+    def __init__(
+        self,
+        *,
+        compared: Sequence[str] = (),
+        ages: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        repeated: pl.Series | None = None,
+    ) -> None:
+        """`compared`: features; `ages`: columns with a view's age in milliseconds; `repeated`: ids
+        used twice, of `repeated_ids`."""
+        self._compared, self._ages, self._keep = tuple(compared), tuple(ages), tuple(keep)
+        self._repeated = repeated
+        self._waiting: list[pl.DataFrame] | None = None
+        self._pairs: list[pl.DataFrame] = []
+        self._lonely: tuple[list[pl.DataFrame], list[pl.DataFrame]] = ([], [])
+        self._examples: pl.DataFrame | None = None
+        self._differing = dict.fromkeys(self._compared, 0)
+        self._seen: list[tuple[datetime, datetime] | None] = [None, None]
+
+    def add(
+        self, champion: pl.DataFrame, challenger: pl.DataFrame, upto: datetime | None = None
+    ) -> None:
+        """Rows answered before `upto` and after those added before; None: they are the last."""
+        import polars as pl
+
+        sides = [self._fresh(at, frame) for at, frame in enumerate((champion, challenger))]
+        if self._waiting is not None:
+            sides = [pl.concat(both) for both in zip(self._waiting, sides, strict=True)]
+        one, other = sides
+        named = [
+            frame.rename({name: f"{who}_{name}" for name in frame.columns})
+            for who, frame in (("champion", one), ("challenger", other))
+        ]
+        both = named[0].join(
+            named[1],
+            left_on=[f"champion_{name}" for name in KEY],
+            right_on=[f"challenger_{name}" for name in KEY],
+            how="inner",
+            coalesce=False,
+        )
+        apart = (pl.col("champion_answered_at") - pl.col("challenger_answered_at")).abs()
+        both = both.filter(apart <= SLACK)
+        self._take(both)
+        met = both.select(pl.col(f"champion_{name}").alias(name) for name in KEY)
+        self._waiting = []
+        for at, frame in enumerate((one, other)):
+            left = frame.join(met, on=KEY, how="anti")
+            waits = left["answered_at"] >= upto - SLACK if upto else left["answered_at"].is_null()
+            self._waiting.append(left.filter(waits))
+            gone = left.filter(~waits)
+            self._lonely[at].append(gone.select("answered_at", *(self._keep if at == 0 else ())))
+
+    def pairs(
+        self, complete_until: tuple[datetime | None, datetime | None] = (None, None)
+    ) -> Pairs:
+        """All pairs.
+
+        `complete_until`: up to when the logs of champion and challenger are there for sure, where
+        that is not their last row (a server whose log comes later than another's).
+        """
+        import polars as pl
+
+        lost = []
+        for at in (0, 1):
+            there, known = self._seen[1 - at], complete_until[1 - at]
+            frame = pl.concat(self._lonely[at])
+            if there is None:
+                lost.append(frame.clear())
+                continue
+            first = there[0] + IN_FLIGHT
+            last = min(there[1], known or there[1]) - IN_FLIGHT
+            lost.append(frame.filter(pl.col("answered_at").is_between(first, last)))
+        return Pairs(
+            frame=pl.concat(self._pairs),
+            lonely=lost[0],
+            uncalled=lost[1].height,
+            ambiguous=0 if self._repeated is None else len(self._repeated),
+            differing=dict(self._differing),
+            examples=self._examples,
+        )
+
+    def _fresh(self, at: int, frame: pl.DataFrame) -> pl.DataFrame:
+        import polars as pl
+
+        if self._repeated is not None and len(self._repeated):
+            frame = frame.filter(~pl.col("request_id").hash().is_in(self._repeated.implode()))
+        if frame.height:
+            first: Any = frame["answered_at"].min()
+            last: Any = frame["answered_at"].max()
+            before = self._seen[at] or (first, last)
+            self._seen[at] = min(first, before[0]), max(last, before[1])
+        return frame
+
+    def _take(self, both: pl.DataFrame) -> None:
+        import polars as pl
+
+        kinds = both.schema
+        differs = {
+            name: _differs(name, kinds[f"champion_{name}"], kinds[f"challenger_{name}"])
+            for name in self._compared
+        }
+        moved = pl.any_horizontal(pl.lit(False), *(_updated(name) for name in self._ages))
+        gap = (pl.col("champion_score") - pl.col("challenger_score")).abs()
+        marked = both.with_columns(
+            *(expression.alias(f" {name}") for name, expression in differs.items()),
+            moved.alias("read_apart"),
+            gap.fill_nan(math.inf).alias("difference"),
+        )
+        marks = [f" {name}" for name in self._compared]
+        together = marked.filter(~pl.col("read_apart"))
+        for name in self._compared:
+            self._differing[name] += int(together[f" {name}"].sum())
+        self._pairs.append(
+            marked.select(
+                "champion_score",
+                "challenger_score",
+                pl.any_horizontal(pl.lit(False), *marks).alias("mismatched"),
+                "read_apart",
+                *(f"champion_{name}" for name in self._keep),
+            )
+        )
+        most = [marked.drop(marks)]
+        if self._examples is not None:
+            most.append(self._examples)
+        self._examples = pl.concat(most).sort("difference", descending=True).head(EXAMPLES)
+
+
+def repeated_ids(champion: Iterable[pl.DataFrame], challenger: Iterable[pl.DataFrame]) -> pl.Series:
+    """Hashes of the request ids that have the same row twice on a side (columns of `KEY`)."""
+    import polars as pl
+
+    found = []
+    for side in (champion, challenger):
+        keys = [
+            frame.select(pl.col("request_id").hash().alias("id"), "row")
+            for frame in side
+            if frame.height
+        ]
+        if keys:
+            rows = pl.concat(keys)
+            found.append(rows.filter(rows.is_duplicated())["id"].unique())
+    return pl.concat(found).unique() if found else pl.Series("id", [], pl.UInt64)
+
+
+def pair(
+    champion: pl.DataFrame,
+    challenger: pl.DataFrame,
     *,
-    since: datetime,
-    until: datetime,
-    roles: Sequence[str],
-    columns: Sequence[str] | None = (),
-) -> pl.DataFrame:
-    """Rows answered in [since, until) in one of `roles`: `ALWAYS`, and `columns` (None: all).
+    compared: Sequence[str] = (),
+    ages: Sequence[str] = (),
+    keep: Sequence[str] = (),
+) -> Pairs:
+    """The pairs of rows that are all there already."""
+    repeated = repeated_ids([champion], [challenger])
+    pairing = Pairing(compared=compared, ages=ages, keep=keep, repeated=repeated)
+    pairing.add(champion, challenger)
+    return pairing.pairs()
 
-    `log`: folder or s3:// prefix, as ZEROSKEW_PREDICTION_LOG. Raises `ServingError` if it cannot be
-    read and `DataError` if it lacks a column.
+
+def comparable(left: Any, right: Any) -> bool:
+    """Whether two versions mean the same by a column: its types are equal, or numbers."""
+    return bool(left == right or (left.is_numeric() and right.is_numeric()))
+
+
+def _differs(name: str, left: Any, right: Any) -> pl.Expr:
+    """True where a feature differs; nulls and NaN are equal to each other and to nothing else."""
+    import polars as pl
+
+    one, other = pl.col(f"champion_{name}"), pl.col(f"challenger_{name}")
+    if not (left.is_float() or right.is_float()):
+        return one.ne_missing(other)
+    one, other = (side.cast(pl.Float64).fill_nan(None) for side in (one, other))
+    close = ((one - other).abs() <= TOLERANCE * pl.max_horizontal(one.abs(), other.abs())) & (
+        one.is_finite() & other.is_finite()
+    )
+    return one.ne_missing(other) & ~close.fill_null(False)
+
+
+def _updated(age: str) -> pl.Expr:
+    """True where the values of a view are of different moments: what was asked about, less the age.
+
+    Ages are cut to milliseconds, so that equal moments come out less than one apart. A view that
+    one of the two did not find at all is no update: that is a difference.
     """
     import polars as pl
-    import pyarrow.compute as pc
-    from pyarrow import dataset, fs
 
-    system, root = sink_filesystem(check_sink(log))
-    folder = f"{root}/model={quoted(model)}/version={quoted(version)}"
-    try:
-        listed = system.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
-        paths = [
-            each.path
-            for each in listed
-            if each.type == fs.FileType.File
-            and each.base_name.endswith(".parquet")
-            and not each.base_name.startswith((".", "_"))
-            # Clocks of a store and of a server may differ a little.
-            and (each.mtime is None or each.mtime >= since - SLACK)
-        ]
-        if not paths:
-            return pl.DataFrame(schema=dict.fromkeys((*ALWAYS, *(columns or ())), pl.Null))
-        found = dataset.dataset(paths, filesystem=system, format="parquet")
-        wanted = found.schema.names if columns is None else [*dict.fromkeys((*ALWAYS, *columns))]
-        if lacking := [name for name in wanted if name not in found.schema.names]:
-            raise DataError(
-                f"the prediction log has no column {', '.join(lacking)}",
-                where=f"{log} model {model} version {version}",
-                mend="name columns of the model: entities, request columns, features",
-            )
-        moment = pc.field("answered_at")
-        table = found.to_table(
-            columns=wanted,
-            filter=(moment >= pc.scalar(since.astimezone(UTC)))
-            & (moment < pc.scalar(until.astimezone(UTC)))
-            & pc.field("role").isin(list(roles)),
-        )
-    except OSError as error:
-        raise ServingError(f"the prediction log cannot be read: {error}", where=log) from None
-    return pl.DataFrame(pl.from_arrow(table))
-
-
-def pair(champion: pl.DataFrame, challenger: pl.DataFrame) -> Pairs:
-    """Both versions' rows with the same request id and row; see `Pairs`."""
-    import polars as pl
-
-    if not champion.height or not challenger.height:
-        empty = [
-            pl.Series(f"{who}_{name}", [], dtype)
-            for who, frame in (("champion", champion), ("challenger", challenger))
-            for name, dtype in frame.schema.items()
-        ]
-        return Pairs(pl.DataFrame(empty), unanswered=0, ambiguous=0)
-    twice = pl.concat(
-        [
-            frame.group_by(KEY).len().filter(pl.col("len") > 1).select("request_id").unique()
-            for frame in (champion, challenger)
-        ]
-    ).unique()
-    one, other = (
-        frame.join(twice, on="request_id", how="anti") for frame in (champion, challenger)
-    )
-    both = one.rename({name: f"champion_{name}" for name in one.columns}).join(
-        other.rename({name: f"challenger_{name}" for name in other.columns}),
-        left_on=[f"champion_{name}" for name in KEY],
-        right_on=[f"challenger_{name}" for name in KEY],
-        how="left",
-        coalesce=False,
-    )
-    last: datetime = challenger["answered_at"].max()  # type: ignore[assignment]
-    lonely = pl.col("challenger_request_id").is_null()
-    unanswered = both.filter(lonely & (pl.col("champion_answered_at") < last)).height
-    return Pairs(both.filter(~lonely), unanswered=unanswered, ambiguous=twice.height)
+    moments = [
+        pl.col(f"{who}_event_time").dt.timestamp("us") - 1000 * pl.col(f"{who}_{age}")
+        for who in ("champion", "challenger")
+    ]
+    return ((moments[0] - moments[1]).abs() >= 1000).fill_null(False)

@@ -73,6 +73,8 @@ class Template(Section):
         containers = self.serving_runtime.get("containers")
         if not isinstance(containers, list) or not 1 <= len(containers) <= 16:
             raise ValueError("servingRuntime: needs a list `containers` of 1 to 16")
+        if not all(isinstance(each, dict) for each in containers):
+            raise ValueError("servingRuntime: every one of `containers` must be an object")
         if self.pod_disruption_budget == {}:
             raise ValueError("podDisruptionBudget: must not be empty; leave it out instead")
         return self

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroskew.rollout.analysis import Question, judge
-from zeroskew.rollout.analysis_metrics import measure, quantile_of, ratio_of_shares, share
+from zeroskew.rollout.analysis_metrics import (
+    Compared,
+    difference,
+    measure,
+    quantile_of,
+    ratio,
+    share,
+)
 from zeroskew.rollout.paired_predictions import pair
 from zeroskew.rollout.rollout_judging import Metric, ThresholdRange, _default_metrics
 
@@ -20,76 +27,54 @@ START = datetime(2024, 3, 1, tzinfo=UTC)
 QUESTION = Question("nowhere", "m", "1", "2", START, START + timedelta(hours=1))
 
 
-def rows(given_rows, role="champion"):
-    """(request id, row, score, feature) as a log has them."""
-    return pl.DataFrame(
-        {
-            "request_id": [r[0] for r in given_rows],
-            "row": [r[1] for r in given_rows],
-            "role": [role] * len(given_rows),
-            "score": pl.Series([r[2] for r in given_rows], dtype=pl.Float32),
-            "degraded": [False] * len(given_rows),
-            "latency_us": [500] * len(given_rows),
-            "answered_at": [START + timedelta(seconds=i) for i in range(len(given_rows))],
-            "distance": pl.Series([r[3] for r in given_rows], dtype=pl.Float64),
-        }
-    )
+PAIR = st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.booleans(), st.booleans())
 
 
-ROW = st.tuples(
-    st.sampled_from("abcdefgh"), st.integers(0, 1), st.floats(0, 1, width=32),
-    st.none() | st.sampled_from([0.0, 1.0, 1.0 + 1e-9, 2.0]),
-)  # fmt: skip
+@settings(deadline=None, max_examples=200)
+@given(st.lists(PAIR, max_size=12), st.floats(0.1, 0.9), st.floats(0.1, 0.9))
+def test_numbers_over_pairs_are_those_of_a_loop(pairs, threshold, quantile):
+    names = ("champion_score", "challenger_score", "mismatched", "read_apart")
+    kinds = dict(zip(names, (pl.Float32, pl.Float32, pl.Boolean, pl.Boolean), strict=True))
+    frame = pl.DataFrame(pairs, schema=kinds, orient="row")
+    rows = Compared(frame, frame, frame, mirrored=True)
+    disagreement = measure("Disagreement", rows, threshold=threshold)
+    gap = measure("ScoreDifference", rows, quantile=quantile)
+    mismatch = measure("FeatureMismatch", rows)
+    together = [pair for pair in pairs if not pair[3]]
+    assert (disagreement.samples, gap.samples) == (len(pairs), len(pairs))
+    assert mismatch.samples == len(together)
+    if pairs:
+        differ = [(a >= threshold) != (b >= threshold) for a, b, *_ in pairs]
+        assert disagreement.value == pytest.approx(sum(differ) / len(pairs))
+        expected = np.quantile([abs(a - b) for a, b, *_ in pairs], quantile)
+        assert gap.value == pytest.approx(expected, abs=1e-7)
+    if together:
+        assert mismatch.value == pytest.approx(sum(pair[2] for pair in together) / len(together))
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.lists(ROW, max_size=12), st.lists(ROW, max_size=12))
-def test_pairs_are_those_of_two_nested_loops(one, other):
-    keys = [[(r[0], r[1]) for r in side] for side in (one, other)]
-    twice = {key[0] for side in keys for key in side if side.count(key) > 1}
-    expected = [
-        (a, b)
-        for a in one
-        for b in other
-        if a[:2] == b[:2] and a[0] not in twice
-    ]  # fmt: skip
-    found = pair(rows(one), rows(other, "shadow"))
-    got = {
-        (r["champion_request_id"], r["champion_row"]): (
-            r["champion_score"], r["challenger_score"], r["challenger_request_id"],
-        )
-        for r in found.frame.iter_rows(named=True)
-    }  # fmt: skip
-    assert got == {a[:2]: (a[2], b[2], b[0]) for a, b in expected}
-    assert found.frame.height == len(expected)
-    if one and other:
-        assert found.ambiguous == len(twice)
-        last = START + timedelta(seconds=len(other) - 1)
-        lonely = [
-            a
-            for at, a in enumerate(one)
-            if a[0] not in twice
-            and a[:2] not in keys[1]
-            and START + timedelta(seconds=at) < last
-        ]  # fmt: skip
-        assert found.unanswered == len(lonely)
-    if not expected:
-        return
-    common = {"threshold": 0.5, "quantile": 0.9, "features": ("distance",), "unanswered": 0}
-    sides = rows(one), rows(other, "shadow"), found.frame
-    disagreement = measure("Disagreement", *sides, **common)
-    assert disagreement.value * len(expected) == pytest.approx(
-        sum((a[2] >= 0.5) != (b[2] >= 0.5) for a, b in expected)
-    )
-    gap = measure("ScoreDifference", *sides, **common)
-    assert gap.value == pytest.approx(np.quantile([abs(a[2] - b[2]) for a, b in expected], 0.9))
-    different = sum(
-        (a[3] is None) != (b[3] is None)
-        or (a[3] is not None and abs(a[3] - b[3]) > 1e-6 * abs(b[3]))
-        for a, b in expected
-    )
-    mismatch = measure("FeatureMismatch", *sides, **common)
-    assert mismatch.value * len(expected) == pytest.approx(different)
+def test_a_score_that_is_no_number_is_an_error_and_disagrees():
+    kinds = {"score": pl.Float32, "degraded": pl.Boolean, "latency_us": pl.Int64}
+    good = pl.DataFrame([(0.2, False, 5)] * 100, schema=kinds, orient="row")
+    bad = pl.DataFrame([(math.nan, False, 5)] * 50 + [(0.2, False, 5)] * 50, schema=kinds,
+                       orient="row")  # fmt: skip
+    pairs = pl.DataFrame(
+        {"champion_score": good["score"], "challenger_score": bad["score"]}
+    ).with_columns(mismatched=pl.lit(False), read_apart=pl.lit(False))
+    rows = Compared(good, bad, pairs, mirrored=True)
+    assert measure("Disagreement", rows).value == 0.5
+    assert measure("ScoreDifference", rows, quantile=0.99).value == 1.0
+    assert measure("ErrorRatio", rows).value == pytest.approx(0.5 / 0.001)
+
+
+def test_errors_that_no_log_holds_count_once():
+    random = np.random.default_rng(4)
+    one, other = simulated(random, 1000)
+    one, other = (side.with_columns(degraded=pl.lit(False)) for side in (one, other))
+    pairs = pair(one, other.head(900))
+    rows = Compared(one, other.head(900), pairs.frame, True, 100, (10, 60))
+    assert measure("ErrorRatio", rows).value == pytest.approx((100 / 1000) / (10 / 1010))
+    divided = Compared(one, other, pairs.frame, False, 0, (10, 60))
+    assert measure("ErrorRatio", divided).value == pytest.approx((60 / 1060) / (10 / 1010))
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
@@ -108,15 +93,18 @@ def test_wilsons_interval_holds_what_solves_its_equation(hits, rows_):
 def test_intervals_hold_the_truth_as_often_as_they_say():
     random = np.random.default_rng(11)
     runs = 600
-    held = {"share": 0, "quantile": 0, "ratio": 0}
+    held = {"share": 0, "quantile": 0, "ratio": 0, "difference": 0}
     for _ in range(runs):
         found = share(int(random.binomial(800, 0.03)), 800)
         held["share"] += found.low <= 0.03 <= found.high
         found = quantile_of(random.exponential(size=800), 0.9)
         held["quantile"] += found.low <= -math.log(0.1) <= found.high
         a, b = (int(random.binomial(4000, p)) for p in (0.02, 0.01))
-        found = ratio_of_shares(a, 4000, b, 4000)
+        one, other = share(a, 4000), share(b, 4000)
+        found = ratio(one, other, 0.001)
         held["ratio"] += found.low <= 2.0 <= found.high
+        found = difference(one, other)
+        held["difference"] += found.low <= 0.01 <= found.high
     for name, count in held.items():
         assert count / runs > 0.92, name
 
@@ -145,7 +133,7 @@ def simulated(random, n, *, noise=0.0, slower=1.0):
 
 
 def verdict(sides, metrics):
-    return judge(QUESTION, metrics, *sides, pair(*sides))
+    return judge(QUESTION, metrics, *sides, pair(*sides, keep=("origin",)))
 
 
 def test_a_challenger_as_good_as_its_champion_hardly_ever_fails():
@@ -201,7 +189,7 @@ def test_a_dry_run_is_shown_and_decides_nothing():
     found = verdict(simulated(random, 1000, noise=0.5), (metric,))
     assert found.metrics[0].outcome == "Failed"
     assert found.outcome == "Passed"
-    assert found.to_json()["metrics"][0]["dry_run"] is True
+    assert found.to_json()["metrics"][0]["dryRun"] is True
 
 
 def test_labels_judge_by_auc():
@@ -210,7 +198,7 @@ def test_labels_judge_by_auc():
     pairs = pair(*sides)
     label = random.random(1500) < pairs.frame["champion_score"].to_numpy()
     labelled = pairs.frame.with_columns(pl.Series("label", label.astype(np.int8)))
-    found = measure("AUC", *sides, labelled, threshold=0.5, quantile=0.9, features=(), unanswered=0)
+    found = measure("AUC", Compared(*sides, labelled, mirrored=True))
 
     def auc(scores):
         positive, negative = scores[label], scores[~label]

@@ -248,3 +248,11 @@ def test_a_canary_judged_by_pairs_only_is_refused():
 def test_what_is_no_spec_at_all_is_one_clear_error(raw):
     with pytest.raises(ConfigError):
         parse_spec(raw)
+
+
+def test_a_container_that_is_no_object_is_refused_by_both():
+    spec = manifest()
+    spec["template"]["servingRuntime"]["containers"] = ["late"]
+    assert not SPEC.is_valid(spec)
+    with pytest.raises(ConfigError, match="every one of `containers` must be an object"):
+        parse_spec(spec)
