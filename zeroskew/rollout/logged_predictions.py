@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from zeroskew.errors import DataError, ServingError, ZeroskewError
+from zeroskew.serving.log_profiles import FOLDER, REFERENCE
 from zeroskew.serving.log_sink import check_sink, sink_filesystem
 from zeroskew.serving.log_spool import quoted
 
@@ -68,10 +69,6 @@ class LoggedVersion:
             listed = self._listed()
             files = [path for path, mtime in listed if self._may_hold(path, mtime)]
             self._schema, self._files = self._footers(files)
-        self._profiles = [
-            path for path, _ in listed
-            if path.rpartition("/")[2].startswith("_profile-") and path.endswith(".json")
-        ]  # fmt: skip
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -151,15 +148,13 @@ class LoggedVersion:
         """The bins of scores frozen with the version, if its server wrote profiles with them."""
         from zeroskew.profiles import Profile
 
-        for path in self._profiles[:1]:
-            try:
-                with _readable(self._where), self._system.open_input_stream(path) as stream:
-                    profile = Profile.from_json(json.loads(stream.read())["profile"])
-            except (ValueError, KeyError, ZeroskewError):
-                return None
-            if "score" in profile.columns:
-                return profile.select(["score"])
-        return None
+        path = f"{self._folder}/{FOLDER}/{REFERENCE}"
+        try:
+            with _readable(self._where), self._system.open_input_stream(path) as stream:
+                profile = Profile.from_json(json.loads(stream.read())["profile"])
+        except (ValueError, KeyError, ZeroskewError):
+            return None
+        return profile.select(["score"]) if "score" in profile.columns else None
 
     def _listed(self) -> list[tuple[str, datetime | None]]:
         from pyarrow import fs

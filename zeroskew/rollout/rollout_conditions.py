@@ -29,7 +29,7 @@ def described(view: View, phase: Phase, message: str) -> RolloutStatus:
         phase=phase,
         message=message,
         observed_generation=generation,
-        conditions=_merged(view.status.conditions, said, generation, view.now),
+        conditions=merged(view.status.conditions, said, generation, view.now),
     )
 
 
@@ -39,12 +39,12 @@ def refusal(status: RolloutStatus, message: str, generation: int, now: datetime)
         ("Accepted", "False", "InvalidSpec", message),
         ("Progressing", "False", "InvalidSpec", "nothing is done until the spec is mended"),
     ]
-    conditions = _merged(status.conditions, said, generation, now)
+    conditions = merged(status.conditions, said, generation, now)
     first = message.splitlines()[0] if message else "the spec is wrong"
     return replace(status, message=first, observed_generation=generation, conditions=conditions)
 
 
-def _merged(
+def merged(
     before: tuple[Condition, ...], said: list[_Said], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     known = {each.type: each for each in before}

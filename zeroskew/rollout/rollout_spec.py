@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from zeroskew.errors import ConfigError
 from zeroskew.rollout.rollout_judging import Analysis
 from zeroskew.rollout.rollout_steps import Section, Strategy, Timeout
 from zeroskew.rollout.traffic_plan import Entrance, GatewayRef
+
+S = TypeVar("S", bound=Section)
 
 _DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
@@ -195,7 +197,15 @@ def check_judged(strategy: Strategy, analysis: Analysis) -> None:
 
 
 def parse_spec(raw: object, *, where: str = "ModelRollout") -> RolloutSpec:
-    """`raw`: the spec, as JSON gives it, strictly: a number in quotes is no number.
+    """`raw`: the spec, as JSON gives it.
+
+    Raises `ConfigError` that names every wrong field by its path.
+    """
+    return parse_section(RolloutSpec, raw, where=where)
+
+
+def parse_section(kind: type[S], raw: object, *, where: str) -> S:
+    """A spec of this kind, strictly: a number in quotes is no number.
 
     Raises `ConfigError` that names every wrong field by its path.
     """
@@ -206,7 +216,7 @@ def parse_spec(raw: object, *, where: str = "ModelRollout") -> RolloutSpec:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"spec is not JSON: {error}", where=where) from None
     try:
-        return RolloutSpec.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+        return kind.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = error.errors()
         # A list whose only item is wrong is called too short, too.

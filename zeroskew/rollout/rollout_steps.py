@@ -43,7 +43,9 @@ def as_timedelta(duration: str) -> timedelta:
     return timedelta(milliseconds=sum(int(amount) * _UNITS[unit] for amount, unit in parts))
 
 
-def _between(low: str, high: str) -> Callable[[str], str]:
+def between(low: str, high: str) -> Callable[[str], str]:
+    """A check of a duration, for pydantic."""
+
     def check(text: str) -> str:
         if not as_timedelta(low) <= as_timedelta(text) <= as_timedelta(high):
             raise ValueError(f"must be between {low} and {high}")
@@ -52,7 +54,8 @@ def _between(low: str, high: str) -> Callable[[str], str]:
     return check
 
 
-def _duration(low: str, high: str) -> Any:
+def duration_field(low: str, high: str) -> Any:
+    """The same for a schema."""
     rule = f"duration(self) >= duration('{low}') && duration(self) <= duration('{high}')"
     return Field(
         pattern=_DURATION,
@@ -61,9 +64,9 @@ def _duration(low: str, high: str) -> Any:
     )
 
 
-Timeout = Annotated[str, _duration("1ms", "10m"), AfterValidator(_between("1ms", "10m"))]
-Interval = Annotated[str, _duration("10s", "24h"), AfterValidator(_between("10s", "24h"))]
-Length = Annotated[str, _duration("1s", "720h"), AfterValidator(_between("1s", "720h"))]
+Timeout = Annotated[str, duration_field("1ms", "10m"), AfterValidator(between("1ms", "10m"))]
+Interval = Annotated[str, duration_field("10s", "24h"), AfterValidator(between("10s", "24h"))]
+Length = Annotated[str, duration_field("1s", "720h"), AfterValidator(between("1s", "720h"))]
 
 
 class SetMirror(Section):

@@ -108,6 +108,7 @@ class SpoolFolder:
         for hour, content in made.files.items():
             name = f"{self.path.name}-{made.number:06d}.parquet"
             sink.write(f"{self._folder(hour)}/{name}", content)
+        self._hours.refer(sink, self._prefix)
         for hour, table in made.tables.hours.items():
             for role, rows in by_role(table).items():
                 self._hours.add(sink, self._folder(hour), made.number, role, rows)

@@ -1,9 +1,14 @@
 """Profiles of what was served, per hour and role, counted exactly once.
 
-Beside the Parquet files of an hour stands `_profile-<role>-<writer>.json` (readers pass over names
-that start with `_`): the rows of that writer, measured with the version's frozen bins. It lists the
-segments it counts, so that one which is shipped again after a crash is not counted again. The
-profile of an hour is the merge of all its writers' files.
+Beside the days of a version's log stands a folder `_profiles` (readers pass over names that start
+with `_`), so that who wants profiles need not list what the traffic wrote:
+
+    model=…/version=…/_profiles/reference.json                  the training set, in the same bins
+    model=…/version=…/_profiles/date=…/hour=…/<role>-<writer>.json
+
+The latter counts the rows of one writer with the version's frozen bins. It lists the segments it
+counts, so that one which is shipped again after a crash is not counted again. The profile of an
+hour is the merge of all its writers' files.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ from zeroskew.serving.log_sink import Sink
 from zeroskew.serving.log_spool import quoted
 
 FORMAT = 1
+FOLDER = "_profiles"
+REFERENCE = "reference.json"
 HOURS_KEPT = 256
 """Hour profiles that are remembered, so that they need not be read back from the sink."""
 _NUMBERS = ("int64", "int32", "float64", "float32", "bool", "timestamp")
@@ -57,7 +64,13 @@ class Measure:
             if score is not None:
                 columns["score"], names["score"] = score, "score"
         self._names = names
-        self._profile = Profile(columns, 0)
+        rows = max((profile.total for profile in columns.values()), default=0)
+        self._profile = Profile(columns, rows)
+
+    @property
+    def reference(self) -> Profile:
+        """The frozen bins, with the rows of the training set in them; scores are `score`."""
+        return self._profile
 
     def profile(self, rows: pa.Table) -> Profile:
         """The rows, counted with the frozen bins."""
@@ -89,18 +102,35 @@ def by_role(rows: pa.Table) -> dict[str, pa.Table]:
 
 
 class HourProfiles:
-    """The files `_profile-…json` of one writer."""
+    """The profiles of one writer. Folders are `<version's folder>/date=…/hour=…`."""
 
     def __init__(self, schema: LogSchema, measure: Measure, writer: str) -> None:
         self._schema, self._measure, self._writer = schema, measure, writer
         self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._referred: set[str] = set()
+
+    def refer(self, sink: Sink, version_folder: str) -> None:
+        """See that the training set's profile is there. Raises what the sink raises."""
+        name = f"{version_folder}/{FOLDER}/{REFERENCE}"
+        if name in self._referred:
+            return
+        if sink.read(name) is None:
+            said = {
+                "format": FORMAT,
+                "model": self._schema.model,
+                "version": self._schema.version,
+                "profile": self._measure.reference.to_json(),
+            }
+            sink.write(name, json.dumps(said).encode())
+        self._referred.add(name)
 
     def add(self, sink: Sink, folder: str, segment: int, role: str, rows: pa.Table) -> None:
         """Count a segment's rows of one hour (`folder`) and role, unless that has been done.
 
         Raises what the sink raises; then nothing has been counted, or all of it has.
         """
-        name = f"{folder}/_profile-{quoted(role)}-{self._writer}.json"
+        version, _, hour = folder.partition("/date=")
+        name = f"{version}/{FOLDER}/date={hour}/{quoted(role)}-{self._writer}.json"
         before = self._known.pop(name, None) or _parsed(sink.read(name))
         if before is None or segment not in before["segments"]:
             after = {

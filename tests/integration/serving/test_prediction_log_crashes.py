@@ -48,7 +48,7 @@ def check_profiles(sink: Path, log_profiles: dict[str, Profile] | None = None) -
         return {**features.measure(part).columns, **scores.measure(part).columns}
 
     merged: dict[tuple, Profile] = {}
-    for file in sink.rglob("_profile-*.json"):
+    for file in sink.rglob("_profiles/date=*/hour=*/*.json"):
         summary = json.loads(file.read_bytes())
         key = (file.parents[1].name, file.parent.name, summary["role"])
         profile = Profile.from_json(summary["profile"])

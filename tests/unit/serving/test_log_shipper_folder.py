@@ -130,8 +130,11 @@ def check(out: Path, folder: Path) -> None:
         of_features = reference.measure(part.drop("hour").rename({"served_hour": "hour"}))
         return {**of_features.columns, **scores.measure(part).columns}
 
-    files = list(out.rglob("_profile-*.json"))
+    files = list(out.rglob("_profiles/date=*/hour=*/*.json"))
     assert len(files) == 4
+    (frozen,) = out.rglob("_profiles/reference.json")
+    trained = Profile.from_json(json.loads(frozen.read_bytes())["profile"])
+    assert trained.columns == {**reference.columns, **scores.columns}
     for file in files:
         summary = json.loads(file.read_bytes())
         hour = int(file.parent.name.removeprefix("hour="))

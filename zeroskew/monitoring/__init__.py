@@ -1,0 +1,1 @@
+"""Watches what serving does: drift from training, freshness, live performance, and what follows."""
