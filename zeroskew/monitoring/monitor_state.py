@@ -67,12 +67,13 @@ class Decision:
     failed_metrics: tuple[str, ...]
     model: str
     champion: str
-    previous: str | None
     generation: int
     window_start: datetime
     window_end: datetime
     rows: int
     at: datetime
+    previous: str | None = None
+    """The champion before, which a rollback goes to."""
 
     @property
     def short(self) -> str:
