@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zeroskew.errors import ConfigError
+from zeroskew.monitoring.monitor_config import MonitoringSection
 from zeroskew.rollout.rollout_config import RolloutSection
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -291,6 +292,7 @@ class ModelConfig(_Section):
     export: Export = Export()
     serving: Serving = Serving()
     rollout: RolloutSection = RolloutSection()
+    monitoring: MonitoringSection = MonitoringSection()
     cost: Cost = Cost()
     resources: Resources = Resources()
 

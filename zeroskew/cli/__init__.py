@@ -20,7 +20,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-GROUPS = ("features", "data", "export", "registry", "serving", "rollout", "embedded")
+GROUPS = (
+    "features",
+    "data",
+    "export",
+    "registry",
+    "serving",
+    "rollout",
+    "monitor",
+    "embedded",
+)
 """Modules of this folder; each one's `register(app)` adds its commands."""
 
 

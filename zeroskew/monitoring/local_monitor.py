@@ -1,0 +1,209 @@
+"""A monitor on a laptop: the machine of the operator, with a child process for a pipeline run.
+
+    monitor = LocalMonitor("flight_delay", section, folder, log=log, champion=…, runs=…)
+    while True:
+        status = monitor.turn()
+
+What the machine remembers is kept in `monitor.json`, written before anything is acted on, so that a
+monitor that was killed goes on and starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from zeroskew.errors import ZeroskewError
+from zeroskew.monitoring.local_runs import LocalRuns
+from zeroskew.monitoring.measuring import measure
+from zeroskew.monitoring.metric_spec import FROM_REPORTS
+from zeroskew.monitoring.monitor_config import MonitoringSection
+from zeroskew.monitoring.monitor_machine import step
+from zeroskew.monitoring.monitor_observations import (
+    Action,
+    KeepRecord,
+    LabelsSeen,
+    Measure,
+    Measurement,
+    MonitorObservations,
+    RunObserved,
+    StartRun,
+    StopRun,
+    Tell,
+)
+from zeroskew.monitoring.monitor_spec import MonitorSpec
+from zeroskew.monitoring.monitor_state import Decision, MonitorStatus
+from zeroskew.monitoring.reports import Report, newest_report, write_report
+from zeroskew.monitoring.served_profiles import ServedProfiles
+from zeroskew.monitoring.trigger_spec import PipelineRef
+from zeroskew.rollout.rollout_state import from_json, to_json
+from zeroskew.rollout.rollout_steps import as_timedelta
+
+REPORT_KINDS = {"ConsistencyMismatch": "consistency", "Performance": "performance"}
+Champion = Callable[[], tuple[str | None, str | None]]
+"""The champion and the version before it."""
+
+
+class Runs(Protocol):
+    """Where runs are started: by name, once."""
+
+    def start(self, name: str, decision: Decision) -> None: ...
+
+    def look(self, name: str) -> RunObserved: ...
+
+    def stop(self, name: str) -> None: ...
+
+
+class LocalMonitor:
+    """One model's monitor; the only one over `folder`."""
+
+    def __init__(
+        self,
+        model: str,
+        section: MonitoringSection,
+        folder: str | Path,
+        *,
+        log: str,
+        champion: Champion,
+        runs: Runs | None = None,
+        said: Callable[[Tell], None] = lambda event: None,
+    ) -> None:
+        """`log`: the prediction log. `runs`: None only watches and decides, and starts nothing.
+
+        `said` is told what happens.
+        """
+        self.model, self.folder, self._log = model, Path(folder).absolute(), log
+        said_of = section.model_dump(exclude={"retrain_days"}, by_alias=True)
+        trigger = {**said_of["trigger"], "dryRun": section.trigger.dry_run or runs is None}
+        if section.trigger.pipeline_ref is None:
+            trigger["pipelineRef"] = PipelineRef(name="local")
+        self.spec = MonitorSpec.model_validate(
+            {**said_of, "trigger": trigger, "modelRef": {"name": model}}
+        )
+        self._champion, self._said = champion, said
+        self._runs: Runs = LocalRuns(self.folder / "runs", ()) if runs is None else runs
+        self._profiles = ServedProfiles(log)
+        self._measurement: Measurement | None = None
+        self._problem = ""
+        self._state = self.folder / "monitor.json"
+        self.status = self._remembered()
+
+    def turn(self, now: datetime | None = None) -> MonitorStatus:
+        """Observe, decide, remember, act. `now`: default, the clock; predictions about moments
+        before it are looked at."""
+        now = now or datetime.now(UTC)
+        self.status, actions = step(
+            self.spec, self.status, self._observe(now), now, monitor=self.model.replace("_", "-")
+        )
+        self._remember()
+        for action in actions:
+            self._act(action, now)
+        return self.status
+
+    def _observe(self, now: datetime) -> MonitorObservations:
+        champion, previous = self._champion()
+        run = self.status.run
+        labels = LabelsSeen()
+        gate = self.spec.trigger.labels
+        if gate is not None and champion is not None:
+            report = newest_report(
+                self._log, "performance", self.model, champion, since=now - as_timedelta("720h")
+            )
+            if report is not None:
+                coverage = report.details.get("coverage") or {}
+                labels = LabelsSeen(coverage.get("fraction"), report.message)
+        return MonitorObservations(
+            generation=1,
+            champion=champion,
+            previous=previous,
+            measurement=self._measurement,
+            measuring_failed=self._problem,
+            runs={} if run is None else {run.name: self._runs.look(run.name)},
+            labels=labels,
+        )
+
+    def _act(self, action: Action, now: datetime) -> None:
+        match action:
+            case Measure():
+                self._measure(action, now)
+            case StartRun():
+                self._runs.start(action.name, action.decision)
+            case StopRun():
+                self._runs.stop(action.name)
+            case KeepRecord():
+                self._keep(action)
+            case Tell():
+                self._said(action)
+
+    def _measure(self, asked: Measure, now: datetime) -> None:
+        try:
+            self._measurement = self._measured(asked, now)
+            self._problem = ""
+        except ZeroskewError as error:
+            self._problem = " ".join(str(error).split())
+
+    def _measured(self, asked: Measure, now: datetime) -> Measurement:
+        from zeroskew.errors import DataError
+
+        reference = self._profiles.reference(self.model, asked.version)
+        if reference is None:
+            raise DataError(
+                f"version {asked.version} of {self.model} has served nothing yet", where=self._log
+            )
+        window = self._profiles.window(
+            self.model, asked.version, asked.since, asked.until, self.spec.roles, reference
+        )
+        reports = {}
+        for metric in self.spec.metrics:
+            if metric.type in FROM_REPORTS:
+                found = newest_report(
+                    self._log, REPORT_KINDS[metric.type], self.model, asked.version,  # type: ignore[arg-type]
+                    since=now - as_timedelta(metric.max_age),
+                )  # fmt: skip
+                if found is not None:
+                    reports[metric.name] = found
+        metrics = measure(
+            self.spec.metrics, reference, window, self.spec.window.min_samples, reports
+        )
+        stamps = "".join(report.at.isoformat() for report in reports.values())
+        return Measurement(
+            now, asked.version, window.since, window.until, window.rows,
+            window.digest + stamps, metrics,
+        )  # fmt: skip
+
+    def _keep(self, kept: KeepRecord) -> None:
+        decision = kept.decision
+        worst = next(m for m in kept.measurement.metrics if m.name == decision.dominant_metric)
+        value = worst.value
+        write_report(
+            self._log,
+            Report(
+                "decision", self.model, decision.champion, decision.at, value,
+                value or 0.0, value or 0.0, decision.rows, decision.message,
+                {
+                    "decision": to_json(decision),
+                    "measurement": to_json(kept.measurement),
+                    "spec": self.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+                },
+            ),
+            name=decision.checksum[:12],
+        )  # fmt: skip
+
+    def _remembered(self) -> MonitorStatus:
+        try:
+            return from_json(MonitorStatus, json.loads(self._state.read_text()))
+        except FileNotFoundError:
+            return MonitorStatus()
+        except ValueError:
+            # Half a file cannot be: somebody changed it. It is made anew from what is found.
+            return MonitorStatus()
+
+    def _remember(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self._state.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(to_json(self.status), indent=1))
+        partial.replace(self._state)
