@@ -13,6 +13,7 @@
     ├── ServingError           a model repository, prediction log or server that cannot work as told
     ├── RegistryError          a model version, alias or transition that is not there
     │   └── AliasConflict      somebody moved the alias since it was read
+    ├── DeployError            a git repository that refused a version, or holds what none may touch
     ├── PipelineError          a pipeline that cannot be compiled, or a step that broke off
     └── EmbeddedError          a child process of the local stack did not start
 
@@ -121,6 +122,10 @@ class RegistryError(ZeroskewError):
 
 class AliasConflict(RegistryError):
     """An alias no longer points where the caller last saw it."""
+
+
+class DeployError(ZeroskewError):
+    """A version cannot be brought into the git repository that the cluster follows."""
 
 
 class PipelineError(ZeroskewError):
