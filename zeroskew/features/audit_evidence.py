@@ -149,7 +149,7 @@ class EvidenceView:
         self, rows: pl.DataFrame, at: Ints, ttl: timedelta | None, created_counts: bool
     ) -> tuple[Ints, Ints]:
         """Time and creation of the newest row at each moment, NO_TIME where there is none."""
-        questions = rows.select(self.join.keys).with_columns(
+        questions = rows.select(*self.join.keys).with_columns(
             pl.Series(_AT, at).cast(moments.UTC)
         ) if self.join.keys else pl.DataFrame({_AT: pl.Series(at).cast(moments.UTC)})  # fmt: skip
         found = point_in_time_join(

@@ -103,7 +103,16 @@ class Tally:
                 if code != MATCH and total[code]
             }
             made.append(
-                FeatureCounts(name, self._kinds[name], self._places[name], *total, causes)
+                FeatureCounts(
+                    name,
+                    self._kinds[name],
+                    self._places[name],
+                    total[0],
+                    total[1],
+                    total[2],
+                    total[3],
+                    causes,
+                )  # fmt: skip
             )
         return tuple(made)
 
