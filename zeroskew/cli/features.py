@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from zeroskew.cli import features_audit
 from zeroskew.cli.tables import bars, moment, read_frame, write_frame
 from zeroskew.errors import ConfigError
 
@@ -34,6 +35,9 @@ Features = Annotated[
     list[str] | None,
     typer.Option("--feature", "-f", help="`feature` or `view:feature` instead; repeatable."),
 ]
+
+
+features_audit.add_to(features)
 
 
 class Shape(StrEnum):

@@ -112,7 +112,7 @@ class Tally:
                     total[2],
                     total[3],
                     causes,
-                )  # fmt: skip
+                )
             )
         return tuple(made)
 

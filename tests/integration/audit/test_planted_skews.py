@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.integration
 DRIVERS = ("trips", "rating", "pace", "city", "hour")
 SHOPS = ("rent", "open", "opened", "sales")
-DAY = pl.col("event_timestamp").dt.date()
+day = pl.col("event_timestamp").dt.date()
 
 
 def found(result) -> dict[str, dict[str, set[str]]]:
@@ -27,18 +27,22 @@ def causes(result) -> dict[str, set[str]]:
     return {name: set().union(*told.values()) for name, told in found(result).items()}
 
 
+def every(names, value) -> dict:
+    return {name: value for name in names}
+
+
 def evidence(result, feature: str) -> str:
     return " | ".join(each.evidence for each in result.examples if each.feature == feature)
 
 
 def test_nothing_is_found_where_nothing_is(stage, moments):
     """Known and unknown entities, fresh and expired moments, several versions and roles."""
-    until, start = moments
+    until, _ = moments
     stage.materialise()
     stage.serve()
     stage.serve(at=until + timedelta(minutes=37), version="2", role="shadow")
     # No value of that day was there, and none of the next two came into the store.
-    stage.drivers = stage.drivers.filter(DAY <= until.date())
+    stage.drivers = stage.drivers.filter(day <= until.date())
     stage.write()
     stage.serve(at=until + timedelta(days=4), version="2", role="canary")
     result = stage.audit()
@@ -92,7 +96,7 @@ def test_a_value_that_is_another_one_in_the_store(stage, skew):
     stage.tampered(**{view: changed})
     stage.serve(60)
     result = stage.audit()
-    assert found(result) == {feature: dict.fromkeys(outcomes, {"value_rewritten"})}
+    assert found(result) == {feature: every(outcomes, {"value_rewritten"})}
     assert words in evidence(result, feature)
     assert result.exit_code() == 3
     if skew == "one ulp off":
@@ -105,7 +109,7 @@ def test_what_was_not_materialised(stage, moments):
     stage.serve()
     told = causes(stage.audit())
     assert told == {
-        **dict.fromkeys(DRIVERS, {"stale_materialisation"}),
+        **every(DRIVERS, {"stale_materialisation"}),
         "minutes": {"input_differs"},
     }
 
@@ -120,18 +124,18 @@ def test_what_was_never_materialised(stage):
 def test_rows_that_came_after_the_answer(stage, moments):
     """The view records no creation; the file's own time tells."""
     _, start = moments
-    stage.write(shops=stage.shops.filter(DAY == start.date()))
+    stage.write(shops=stage.shops.filter(day == start.date()))
     stage.materialise()
     stage.serve(60)
     stage.shops.write_parquet(stage.data / "shops.parquet")
     told = causes(stage.audit())
-    assert told == dict.fromkeys(SHOPS, {"late_data"})
+    assert told == every(SHOPS, {"late_data"})
 
 
 def test_a_value_created_after_it_was_asked_for(stage, moments):
     """The store had it already, the join must not know it: training would never see it so early."""
     until, _ = moments
-    late = pl.when(DAY == until.date()).then(pl.col("created") + pl.duration(hours=13))
+    late = pl.when(day == until.date()).then(pl.col("created") + pl.duration(hours=13))
     stage.drivers = stage.drivers.with_columns(late.otherwise("created").alias("created"))
     stage.write()
     stage.materialise()
@@ -146,14 +150,14 @@ def test_a_server_with_a_shorter_time_to_live(stage, with_ttl):
     stage.serve(60, plan=with_ttl(stage.plan(), "drivers", timedelta(hours=6)))
     result = stage.audit()
     assert found(result) == {
-        **dict.fromkeys(DRIVERS, {"missing": {"changed_definition"}}),
+        **every(DRIVERS, {"missing": {"changed_definition"}}),
         "minutes": {"missing": {"input_differs"}},
     }
 
 
 def test_what_was_served_beyond_its_time_to_live(stage, with_ttl, moments):
     until, _ = moments
-    stage.drivers = stage.drivers.filter(DAY <= (until - timedelta(days=3)).date())
+    stage.drivers = stage.drivers.filter(day <= (until - timedelta(days=3)).date())
     stage.write()
     stage.materialise()
     plan = with_ttl(stage.plan(), "drivers", timedelta(days=10))
@@ -203,7 +207,7 @@ def test_the_values_of_another_entity(stage, key):
     stage.serve(asked=neighbour)
     told = causes(stage.audit())
     if key == "shop":
-        assert told == dict.fromkeys(SHOPS, {"other_entity"})
+        assert told == every(SHOPS, {"other_entity"})
     else:
         assert told.pop("minutes") == {"input_differs"}
         assert set(told) == set(DRIVERS)
@@ -218,7 +222,7 @@ def test_an_event_time_in_another_zone(stage, moments, hours):
     stage.materialise()
     stage.serve(logged_at=until + timedelta(hours=hours))
     told = causes(stage.audit())
-    assert told == {**dict.fromkeys(DRIVERS, {"wrong_event_time"}), "minutes": {"input_differs"}}
+    assert told == {**every(DRIVERS, {"wrong_event_time"}), "minutes": {"input_differs"}}
 
 
 def test_another_function_on_the_same_inputs(stage, tmp_path):
