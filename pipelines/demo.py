@@ -1,12 +1,13 @@
-"""The loop on real flights: champion v1, then a challenger that has seen more of the year.
+"""The whole loop on real flights: trained on winter, serving spring, retrained by itself.
 
     make demo          (python -m pipelines.demo)
 
-Runs the training pipeline twice through `kfp.local`, the second time with three more months,
-materialises the features into the embedded online store, serves the champion with a real Triton to
-flights that neither version has seen, shows that what was served equals what would have been
-joined, brings the challenger to the users through shadow and canary, takes a broken version off
-before any user sees it, and ends with tables and a page.
+Runs the training pipeline through `kfp.local`, materialises the features into the embedded online
+store, serves the champion with a real Triton and shows that what was served equals what would have
+been joined. Then the clock runs through May: the weather leaves what the model was trained on, the
+monitor's decision starts the training pipeline again, and its version goes through shadow and
+canary while users go on asking; a version that was broken on purpose is taken off before any user
+sees it. Labels say what it was worth. It ends with tables and pages.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from zeroskew.steps.evaluation_page import NAMES
 
 if TYPE_CHECKING:
     from pipelines.consistency import Consistency
-    from pipelines.demo_rollout import RolledOut
     from pipelines.demo_serving import Served
+    from pipelines.demo_story import Story
     from pipelines.run import LocalRun
     from zeroskew.export.export import ExportRecord
     from zeroskew.record import VersionRecord
 
 MODEL = "pipelines/flight_delay"
 PAGE = Path("build/demo.html")
-CHAMPION_RANGE = ("2013-01-01", "2013-07-01")
-CHALLENGER_RANGE = ("2013-01-01", "2013-10-01")
-SERVED_AT = "2013-10-11T19:00:00"
-"""A stormy afternoon in New York, in UTC, that neither version has seen."""
+TRAIN_FROM = "2013-01-01"
+WINTER = (TRAIN_FROM, "2013-03-01")
+SERVED_AT = "2013-05-08T19:00:00"
+"""An afternoon in New York, in UTC, that no version has seen."""
+LIVE_FROM = "2013-05-09T00:00:00"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def demo(
     page: Annotated[Path, typer.Option(help="where the HTML page goes")] = PAGE,
     rows: Annotated[int, typer.Option(help="flights whose served features are compared")] = 2_000,
 ) -> None:
-    """Flights → champion v1 → challenger v2 → served, on this machine, without a cluster."""
+    """Flights → champion → served → drifted → retrained → rolled out, without a cluster."""
     from pipelines.demo_page import write_page
     from zeroskew.embedded import valkey
 
@@ -79,24 +81,24 @@ def demo(
     )
     console.print(
         f"State goes below {_shown(endpoints.home)}, logs beside the runs there. "
-        "Two training pipelines of about two minutes each follow.\n"
+        "It takes six to ten minutes.\n"
     )
-    first = _train(console, "1  champion", CHAMPION_RANGE)
+    first = _train(console, "1  train on winter", WINTER)
     _promote_first(console, first)
-    second = _train(console, "2  challenger, three months later", CHALLENGER_RANGE)
     consistency = _materialise_and_check(console, SERVED_AT, rows)
     served = _serve(console)
-    rolled_out = _roll_out(console, second)
+    story = _live(console, first)
+    rounds = (first,) if story.retrained is None else (first, _retrained(story))
 
     console.print()
-    console.print(_summary((first, second)))
-    _verdict(console, second.record)
+    console.print(_summary(rounds))
+    _verdict(console, rounds[-1].record)
     seconds = time.monotonic() - started
-    write_page(page, (first, second), consistency, served, rolled_out, seconds)
+    write_page(page, rounds, consistency, served, story, seconds)
     console.print(f"\n{seconds:.0f} s in all.  The page: [bold]{page.absolute().as_uri()}[/]")
     console.print(
         "[dim]Lineage of a version: .venv/bin/zeroskew registry lineage flight_delay "
-        f"{second.version}[/]"
+        f"{rounds[-1].version}[/]"
     )
 
 
@@ -147,7 +149,7 @@ def _materialise_and_check(console: Console, end: str, rows: int) -> Consistency
     from pipelines.progress import StepLines
     from pipelines.run import run_locally
 
-    console.print(f"\n[bold]3  materialise[/]  [dim]newest values before {end} into the store[/]")
+    console.print(f"\n[bold]2  materialise[/]  [dim]newest values before {end} into the store[/]")
     moment = datetime.fromisoformat(end).replace(tzinfo=UTC)
     with StepLines(console) as lines:
         run_locally(
@@ -173,7 +175,7 @@ def _serve(console: Console) -> Served:
 
     moment = datetime.fromisoformat(SERVED_AT).replace(tzinfo=UTC)
     console.print(
-        f"\n[bold]4  serve[/]  [dim]the champion in Triton, {RATE:.0f} requests a second for "
+        f"\n[bold]3  serve[/]  [dim]the champion in Triton, {RATE:.0f} requests a second for "
         f"{SECONDS:.0f} s, about flights of the next four hours[/]"
     )
     with console.status("Triton loads the champion and answers"):
@@ -197,32 +199,52 @@ def _serve(console: Console) -> Served:
     return served
 
 
-def _roll_out(console: Console, second: Round) -> list[RolledOut]:
-    from pipelines.demo_rollout import RATE, roll_out
+def _live(console: Console, first: Round) -> Story:
+    from pipelines.demo_live import utc
+    from pipelines.demo_story import live
+    from pipelines.progress import StepLines
     from zeroskew.registry import Registry
 
-    moment = datetime.fromisoformat(SERVED_AT).replace(tzinfo=UTC)
     champion = Registry.from_environment().resolve(Path(MODEL).name, "champion")
-    wins = second.record.verdict == "wins" and second.version != champion
     console.print(
-        "\n[bold]5  roll out[/]  [dim]shadow, then 5, 25, 50 and 100 % behind Envoy; users ask "
-        f"{RATE:.0f} times a second; then a version that was broken on purpose[/]"
+        f"\n[bold]4  live[/]  [dim]flights from {LIVE_FROM[:10]} on, through Envoy, while a "
+        "monitor looks at what was served[/]"
     )
-    if not wins:
-        console.print("  the challenger lost to the champion: its rollout does not begin")
-    with console.status("versions start, answer, and are judged"):
-        done = roll_out(
-            MODEL, moment, second.version if wins else None, champion,
-            said=lambda text: console.print(f"  [dim]{text[:150]}[/]"),
+    with StepLines(console) as lines:
+        story = live(
+            MODEL, champion, utc(LIVE_FROM), TRAIN_FROM,
+            said=lambda text: console.print(f"  {text[:150]}", style="dim", markup=False),
+            on_step=lines,
         )  # fmt: skip
-    for each in done:
+    if story.decision is None:
+        console.print("  [yellow]no drift was found: nothing was retrained[/]")
+    elif story.verdict != "wins":
+        console.print("  the retrained version lost to the champion: its rollout does not begin")
+    for each in story.rolled_out:
         colour = "green" if not each.traffic.errors else "red"
         console.print(
             f"  [bold]version {each.version}[/] {each.phase} after {each.seconds:.0f} s: "
             f"{each.traffic.requests:,} requests meanwhile, "
             f"[{colour}]{len(each.traffic.errors)} errors[/]"
         )
-    return done
+    return story
+
+
+def _retrained(story: Story) -> Round:
+    from zeroskew.export.export import ExportRecord
+    from zeroskew.registry import Registry
+
+    assert story.retrained is not None
+    assert story.version is not None
+    registered = Registry.from_environment().version(Path(MODEL).name, story.version)
+    return Round(
+        start=TRAIN_FROM,
+        end=story.training_end[:10],
+        version=story.version,
+        record=registered.record,
+        export=ExportRecord.read(story.retrained.steps["export"].artifacts["exported"]),
+        run=story.retrained,
+    )
 
 
 def latency_table(served: Served) -> Table:

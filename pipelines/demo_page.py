@@ -11,8 +11,10 @@ from pipelines.consistency import Consistency
 from pipelines.demo import Round, int8_against_fp32, summary_rows, value_text
 from pipelines.demo_rollout import RolledOut
 from pipelines.demo_serving import RATE, STAGES, Served
+from pipelines.demo_story import Story
 from zeroskew.evaluation import Metrics
 from zeroskew.pages import Badge, Page, Tile, horizontal_bars
+from zeroskew.pages.page import Tone
 from zeroskew.steps.evaluation_page import curves
 
 BADGES = {
@@ -27,7 +29,7 @@ def write_page(
     rounds: Sequence[Round],
     consistency: Consistency,
     served: Served,
-    rolled_out: Sequence[RolledOut],
+    story: Story,
     seconds: float,
 ) -> None:
     """Write the page to `path`. Raises `DataError` if it cannot be written."""
@@ -49,7 +51,7 @@ def write_page(
                 consistency.mismatches,
                 f"of {consistency.values:,} values of {consistency.rows:,} flights",
             ),
-            Tile("Seconds in all", round(seconds), "events to registered versions, twice"),
+            Tile("Seconds in all", round(seconds), "from raw flights to the last promotion"),
         ]
     )
     page.section("The versions", "Brackets hold the 95 % interval of the bootstrap.")
@@ -59,7 +61,8 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     _served(page, served)
-    _rolled_out(page, rolled_out)
+    _watched(page, story)
+    _rolled_out(page, story.rolled_out)
     _curves(page, rounds)
     page.section(
         "INT8 against FP32",
@@ -88,6 +91,36 @@ def write_page(
         align="l" + "r" * len(rounds),
     )
     page.save(path)
+
+
+def _watched(page: Page, story: Story) -> None:
+    page.section(
+        "Watched",
+        f"Version {story.champion} from {story.began:%Y-%m-%d} to {story.ended:%Y-%m-%d}: every "
+        "day a window of a fortnight, what was served against what was trained on.",
+    )
+    tones: dict[str, Tone] = {"Stable": "good", "Moderate": "warn", "Failed": "bad"}
+    page.table(
+        ["window up to", "version", "predictions", "metric", "state", "what was seen"],
+        [
+            [
+                f"{each.window_end:%Y-%m-%d}", each.version, each.rows, metric.name,
+                Badge(metric.state, tones.get(metric.state, "plain")), metric.message,
+            ]
+            for each in story.measurements
+            for metric in each.metrics
+            if metric.state in ("Failed", "Moderate")
+        ][:40],
+    )  # fmt: skip
+    if story.decision is not None:
+        decision = story.decision
+        until = story.training_end[:10] or "what was known"
+        page.note(
+            f"Decision {decision.short} after {story.decided_after:,} requests: "
+            f"{decision.message}. It started the training pipeline on {until}; "
+            f"version {story.version} {story.verdict}.",
+            "warn",
+        )
 
 
 def _rolled_out(page: Page, rolled_out: Sequence[RolledOut]) -> None:

@@ -1,29 +1,26 @@
-"""The demo's third part: new versions reach the users, or do not, while the users go on asking.
+"""Versions brought to the users of the demo, and one that was broken on purpose.
 
 The gateway is a real Envoy, each version a real Triton, and the machine that decides is the one of
-the operator on a cluster. First the challenger of the training pipeline goes through shadow and
-canary; then a version that was broken on purpose (its scores are turned around after it was
-evaluated, which no offline test would have seen) is found out in the shadow, and no user sees it.
+the operator on a cluster. The broken version has its scores turned around after it was evaluated,
+which no offline test would have seen; it is found out in the shadow, and no user sees it.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.replay import replay, request_body
-from zeroskew.endpoints import Endpoints
+from pipelines.demo_live import LiveFlights, Traffic, turns
 
 if TYPE_CHECKING:
     from zeroskew.embedded.rollout import LocalRollout
+    from zeroskew.endpoints import Endpoints
+    from zeroskew.model_config import ModelConfig
 
 RATE = 80.0
 STEPS: list[dict[str, Any]] = [
@@ -38,15 +35,6 @@ STEPS: list[dict[str, Any]] = [
     {"pause": {"duration": "3s"}},
 ]
 """Those of a day on a cluster, in half a minute."""
-
-
-@dataclass
-class Traffic:
-    """What users got meanwhile."""
-
-    requests: int = 0
-    errors: list[str] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,134 +52,92 @@ class RolledOut:
     """Of its last analysis."""
 
 
-def roll_out(
-    model: str | Path,
-    moment: datetime,
-    challenger: int | None,
-    champion: int,
-    *,
-    said: Callable[[str], None] = lambda text: None,
-) -> list[RolledOut]:
-    """Bring `challenger` to the users of `champion`, then try a broken one.
+class Rollouts:
+    """One after the other, through one gateway, while users go on asking."""
 
-    `moment`: UTC, as of which the store was filled. `challenger` None: the training pipeline's gate
-    held it back, so that it has no business here. `said` is told what happens.
-    """
-    from zeroskew.embedded.rollout import LocalRollout, judge_by_log
-    from zeroskew.model_config import load_model_config
-    from zeroskew.rollout.rollout_config import RolloutSection
+    def __init__(
+        self, config: ModelConfig, endpoints: Endpoints, log: str, said: Callable[[str], None]
+    ) -> None:
+        """`log`: the prediction log; `said` is told what happens."""
+        from zeroskew.embedded.rollout import LocalRollout, judge_by_log
+        from zeroskew.rollout.rollout_config import RolloutSection
 
-    config = load_model_config(model)
-    endpoints = Endpoints.from_environment()
-    section = config.rollout.model_dump(mode="json", by_alias=False)
-    section["strategy"] = {"steps": STEPS}
-    section["analysis"]["interval"] = "10s"
-    section["rollback"]["scale_down_delay_seconds"] = 5
-    log = Path(endpoints.prediction_log) / f"rollout-{datetime.now():%Y%m%d-%H%M%S}"
-    pages = Path(endpoints.home) / "analyses"
-    told: list[tuple[float, str, str]] = []
-    began = time.monotonic()
+        section = config.rollout.model_dump(mode="json", by_alias=False)
+        section["strategy"] = {"steps": STEPS}
+        section["analysis"]["interval"] = "10s"
+        section["rollback"]["scale_down_delay_seconds"] = 5
+        self._pages = Path(endpoints.home) / "analyses"
+        self._said, self._began = said, time.monotonic()
+        self._told: list[tuple[float, str, str]] = []
+        self.rollout: LocalRollout = LocalRollout(
+            config.name,
+            RolloutSection.model_validate(section, by_alias=False, by_name=True),
+            Path(endpoints.home) / "rollout" / config.name,
+            judge=judge_by_log(log, config.evaluation.threshold, self._pages),
+            said=self._tell,
+            environment={"ZEROSKEW_PREDICTION_LOG": log, "ZEROSKEW_LOG_FLUSH_SECONDS": "1"},
+        )
 
-    def tell(event: Any) -> None:
-        told.append((time.monotonic() - began, event.reason, event.message))
-        said(f"{event.reason}: {event.message}")
+    def __enter__(self) -> Rollouts:
+        self.rollout.__enter__()
+        return self
 
-    rollout = LocalRollout(
-        config.name,
-        RolloutSection.model_validate(section, by_alias=False, by_name=True),
-        Path(endpoints.home) / "rollout" / config.name,
-        judge=judge_by_log(str(log), config.evaluation.threshold, pages),
-        said=tell,
-        environment={"ZEROSKEW_PREDICTION_LOG": str(log), "ZEROSKEW_LOG_FLUSH_SECONDS": "1"},
-    )
-    done = []
-    with rollout, tempfile.TemporaryDirectory() as scratch:
-        rollout.want(champion)
-        if not rollout.run(lambda status: status.phase == "Succeeded", seconds=120):
-            raise RuntimeError(f"the champion does not serve: {rollout.status.message}")
-        with _users(rollout, config.name, _questions(model, moment)) as traffic:
-            broken = _broken(config.name, challenger or champion, Path(scratch))
-            for version in (broken,) if challenger is None else (challenger, broken):
-                told.clear()
-                began = time.monotonic()
-                before = replace(traffic, errors=[*traffic.errors])
-                rollout.want(version)
-                rollout.run(_settled(version), seconds=180)
-                done.append(
-                    RolledOut(
-                        version=version,
-                        phase=rollout.status.phase,
-                        message=rollout.status.message,
-                        seconds=time.monotonic() - began,
-                        traffic=Traffic(
-                            traffic.requests - before.requests,
-                            traffic.errors[len(before.errors) :],
-                            traffic.latencies[before.requests :],
-                        ),
-                        told=tuple(told),
-                        page=_last_page(pages, version),
-                    )
-                )
-    return done
+    def __exit__(self, *error: Any) -> None:
+        self.rollout.__exit__(*error)
 
+    @property
+    def address(self) -> str:
+        """Where users ask."""
+        return self.rollout.address
 
-def _settled(version: int) -> Callable[[Any], bool]:
-    wanted = str(version)
+    def begin(self, champion: int) -> None:
+        """The champion answers, before there is anybody to ask. Raises `RuntimeError` if not."""
+        self.rollout.want(champion)
+        if not self.rollout.run(lambda status: status.phase == "Succeeded", seconds=120):
+            raise RuntimeError(f"the champion does not serve: {self.rollout.status.message}")
 
-    def settled(status: Any) -> bool:
-        if status.phase == "Succeeded":
-            return bool(status.stable == wanted)
-        return status.rejected is not None and status.rejected.version == wanted
+    def bring(
+        self, version: int, flights: LiveFlights, beside: Callable[[], Any] = lambda: None
+    ) -> RolledOut:
+        """Bring a version to the users; `beside` is called all the while."""
+        flights.rate, flights.share = RATE, 1.0
+        self._told.clear()
+        self._began = time.monotonic()
+        before = flights.traffic.copy()
+        self.rollout.want(version)
+        wanted = str(version)
 
-    return settled
+        def settled() -> bool:
+            status = self.rollout.status
+            if status.phase == "Succeeded":
+                return bool(status.stable == wanted)
+            return status.rejected is not None and status.rejected.version == wanted
 
+        turns(self.rollout.turn, beside, until=settled, seconds=180)
+        status = self.rollout.status
+        return RolledOut(
+            version=version,
+            phase=status.phase,
+            message=status.message,
+            seconds=time.monotonic() - self._began,
+            traffic=flights.traffic.since(before),
+            told=tuple(self._told),
+            page=self._last_page(version),
+        )
 
-def _last_page(pages: Path, version: int) -> str:
-    found = sorted(pages.glob(f"{version}-*.html"))
-    return str(found[-1]) if found else ""
+    def _tell(self, event: Any) -> None:
+        self._told.append((time.monotonic() - self._began, event.reason, event.message))
+        self._said(f"{event.reason}: {event.message}")
+
+    def _last_page(self, version: int) -> str:
+        found = sorted(self._pages.glob(f"{version}-*.html"))
+        return str(found[-1]) if found else ""
 
 
-def _questions(model: str | Path, moment: datetime) -> list[bytes]:
-    import polars as pl
-
-    from zeroskew.features.read_plan_compiler import compile_read_plan
-    from zeroskew.features.repository import open_repository
-    from zeroskew.model_config import load_model_config
-
-    config = load_model_config(model)
-    plan = compile_read_plan(open_repository(model), config.feature_service)
-    asked = config.entity_rows.event_timestamp
-    flights = (
-        pl.scan_parquet(Path(Endpoints.from_environment().data) / config.entity_rows.path)
-        .filter(pl.col(asked) >= moment, pl.col(asked) < moment + timedelta(hours=4))
-        .sort(asked)
-        .collect()
-    )
-    kinds = plan.entity_columns | plan.request_columns
-    micros = round(moment.astimezone(UTC).timestamp() * 1e6)
-    # Without an id of its own each request gets one from the gateway, and its copy the same.
-    return [request_body(row, kinds, micros) for row in flights.iter_rows(named=True)]
-
-
-@contextmanager
-def _users(rollout: LocalRollout, model: str, bodies: list[bytes]) -> Iterator[Traffic]:
-    """Requests to the gateway, all the time."""
-    traffic, stop = Traffic(), threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            sent = replay(rollout.address, model, bodies, rate=RATE, seconds=1.0)
-            traffic.requests += len(sent.latencies)
-            traffic.errors += sent.errors
-            traffic.latencies += sent.latencies
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
-        yield traffic
-    finally:
-        stop.set()
-        thread.join()
+def register_broken(model: str, version: int) -> int:
+    """Register the version again with its scores turned around: 1 - score."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _broken(model, version, Path(scratch))
 
 
 def _broken(model: str, version: int, scratch: Path) -> int:

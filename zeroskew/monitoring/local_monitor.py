@@ -87,7 +87,8 @@ class LocalMonitor:
         self._champion, self._said = champion, said
         self._runs: Runs = LocalRuns(self.folder / "runs", ()) if runs is None else runs
         self._profiles = ServedProfiles(log)
-        self._measurement: Measurement | None = None
+        self.measurement: Measurement | None = None
+        """The newest one."""
         self._problem = ""
         self._state = self.folder / "monitor.json"
         self.status = self._remembered()
@@ -120,7 +121,7 @@ class LocalMonitor:
             generation=1,
             champion=champion,
             previous=previous,
-            measurement=self._measurement,
+            measurement=self.measurement,
             measuring_failed=self._problem,
             runs={} if run is None else {run.name: self._runs.look(run.name)},
             labels=labels,
@@ -141,7 +142,7 @@ class LocalMonitor:
 
     def _measure(self, asked: Measure, now: datetime) -> None:
         try:
-            self._measurement = self._measured(asked, now)
+            self.measurement = self._measured(asked, now)
             self._problem = ""
         except ZeroskewError as error:
             self._problem = " ".join(str(error).split())
