@@ -1,4 +1,4 @@
-"""Rollout commands: run, analyse, manifest."""
+"""Rollout commands: run, analyse, manifest; deploy and rollback are in rollout_gitops.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from zeroskew.cli import rollout_gitops
 
 rollout = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +24,7 @@ TURN_SECONDS = 0.5
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
+    rollout_gitops.register(rollout)
     app.add_typer(rollout, name="rollout")
 
 

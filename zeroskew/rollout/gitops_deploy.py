@@ -15,8 +15,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from zeroskew.errors import ConfigError, DeployError
 from zeroskew.registry import ModelVersion
@@ -41,6 +41,7 @@ LOST_TRIES = 3
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 
 
+Mode = Literal["merge", "branch"]
 Outcome = Literal["merged", "branch", "already"]
 
 
@@ -48,7 +49,7 @@ Outcome = Literal["merged", "branch", "already"]
 class Delivery:
     """How a commit reaches the branch that the cluster follows."""
 
-    mode: Literal["merge", "branch"] = "merge"
+    mode: Mode = "merge"
     """`merge` pushes it there. `branch` pushes `zeroskew/<model>-<version>` for people to merge."""
     request: Request = "none"
     """With `branch`: opens a merge request on GitLab or a pull request on GitHub."""
@@ -60,6 +61,10 @@ class Delivery:
     """Adds `Signed-off-by`. Signatures are git's own configuration (commit.gpgSign)."""
 
     def __post_init__(self) -> None:
+        for name, kind in (("mode", Mode), ("request", Request)):
+            if (given := getattr(self, name)) not in get_args(kind):
+                allowed = ", ".join(get_args(kind))
+                raise ConfigError(f"{given!r} is no {name}", where=name, mend=f"use {allowed}")
         if self.request != "none" and self.mode != "branch":
             raise ConfigError(
                 "a merge request needs a branch of its own",
@@ -122,10 +127,14 @@ def deploy(
         now = folder.patch
         if now is not None:
             _check_newer(wanted, now, remote, again)
-            if now.version == wanted.version and now.template == wanted.template:
+            same = now.version == wanted.version and now.template == wanted.template
+            if same and folder.has_kustomization:
                 return None
         previous = None if now is None else now.version
-        return _Change(wanted, lambda who: deploy_message(version, previous, who))
+        # A newer one that was taken back stays taken back.
+        taken = now.newest if now is not None and now.newest > wanted.version else None
+        patch = replace(wanted, rolled_back_from=taken)
+        return _Change(patch, lambda who: deploy_message(version, previous, who))
 
     return _Sender(
         plan, remote, delivery, model=wanted.model, version=wanted.version, manifest=manifest,

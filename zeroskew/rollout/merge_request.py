@@ -75,8 +75,9 @@ def open_pull_request(
     address = answer.get("html_url") if isinstance(answer, dict) else None
     if status == 201 and isinstance(address, str):
         return address
+    told = remote.hidden(_words(answer))
     raise DeployError(
-        f"{branch} was pushed, but GitHub opened no pull request: {status} {remote.hidden(_words(answer))}",
+        f"{branch} was pushed, but GitHub opened no pull request: {status} {told}",
         where=pulls,
         mend="check that the token may write pull requests, then repeat the deployment",
     )
