@@ -115,7 +115,7 @@ class LoggedRows:
     """
 
     log: AuditLog
-    selection: Selection
+    selection: Selection = field(default_factory=Selection)
     total: int = field(init=False)
     """Rows of the files, at least as many as will come."""
     fraction: float = field(init=False)
