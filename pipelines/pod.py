@@ -38,6 +38,7 @@ CREDENTIALS = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "RAY_AUTH_TOKEN",
+    "ZEROSKEW_REDIS_PASSWORD",
 )
 """Keys of the Secret. What a cluster does not need may be missing or empty."""
 USER = 10001

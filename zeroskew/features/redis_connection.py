@@ -30,6 +30,8 @@ STORE_ERRORS = (redis.RedisError, RedisClusterException, OSError)
 """What a client raises when the store is not there; the cluster's own error is no RedisError."""
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 1.0
+PASSWORD = "ZEROSKEW_REDIS_PASSWORD"  # noqa: S105 (the name of a variable)
+REFUSED = f"correct {PASSWORD}, or user and password in the connection string"
 _RECEIVE = 1 << 18
 
 
@@ -70,10 +72,13 @@ def connect(
 ) -> redis.Redis | RedisCluster:
     """A client for Feast's connection string. Nothing is sent before its first use.
 
-    `redis_type` and `sentinel_master` are the fields of Feast's Redis online store. Raises
-    `ConfigError` on a string or parameter that cannot be one.
+    `redis_type` and `sentinel_master` are the fields of Feast's Redis online store. A string without
+    a password gets that of the environment's ZEROSKEW_REDIS_PASSWORD, so that it need not be a
+    secret itself. Raises `ConfigError` on a string or parameter that cannot be one.
     """
     nodes, given = parse_connection_string(connection_string)
+    if (password := os.environ.get(PASSWORD)) and "password" not in given:
+        given["password"] = password
     given.pop("decode_responses", None)
     parameters = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": 30.0, **given}
     try:
@@ -107,10 +112,11 @@ def address_of(client: Any) -> str:
 def unavailable(address: str, error: BaseException | str) -> OnlineStoreUnavailable:
     """The error for a store that does not answer."""
     why = str(error) or type(error).__name__
+    mend = "start it (`zeroskew up` on a laptop), or correct ZEROSKEW_REDIS"
+    if isinstance(error, redis.AuthenticationError):
+        mend = REFUSED
     return OnlineStoreUnavailable(
-        f"the online store does not answer: {why}",
-        where=address,
-        mend="start it (`zeroskew up` on a laptop), or correct ZEROSKEW_REDIS",
+        f"the online store does not answer: {why}", where=address, mend=mend
     )
 
 
@@ -255,7 +261,7 @@ def raise_server_error(replies: Sequence[Any], address: str) -> None:
             elif text.startswith("WRONGTYPE"):
                 mend = "another program uses the same keys: give the store a database of its own"
             elif text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-                mend = "correct user and password in the connection string"
+                mend = REFUSED
             elif text.startswith("MISCONF"):
                 mend = "the server cannot save: free its disk"
             raise FeatureStoreError(f"the server refused: {text}", where=address, mend=mend)

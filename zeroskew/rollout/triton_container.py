@@ -159,7 +159,12 @@ def _environment(serving: Serving, role: str) -> list[dict[str, Any]]:
         ),
         *(
             _from("secretKeyRef", SECRET, key, optional=True)
-            for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            for key in (
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "ZEROSKEW_REDIS_PASSWORD",
+            )
         ),
         # Without its key, a log that promises digests must not start.
         _from("secretKeyRef", SECRET, "ZEROSKEW_LOG_KEY", optional=not keyed),
