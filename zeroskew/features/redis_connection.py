@@ -72,9 +72,9 @@ def connect(
 ) -> redis.Redis | RedisCluster:
     """A client for Feast's connection string. Nothing is sent before its first use.
 
-    `redis_type` and `sentinel_master` are the fields of Feast's Redis online store. A string without
-    a password gets that of the environment's ZEROSKEW_REDIS_PASSWORD, so that it need not be a
-    secret itself. Raises `ConfigError` on a string or parameter that cannot be one.
+    `redis_type` and `sentinel_master` are the fields of Feast's Redis online store. A string
+    without a password gets that of the environment's ZEROSKEW_REDIS_PASSWORD, so that it need not
+    be a secret itself. Raises `ConfigError` on a string or parameter that cannot be one.
     """
     nodes, given = parse_connection_string(connection_string)
     if (password := os.environ.get(PASSWORD)) and "password" not in given:
