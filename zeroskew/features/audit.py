@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from zeroskew.errors import DataError
 from zeroskew.features.audit_causes import (
@@ -56,7 +57,7 @@ def audit(
     rows: LoggedRows,
     *,
     model: str = "",
-    schema_versions: Mapping[str, str] | None = None,
+    registered: Callable[[str], str | None] | None = None,
     redacted: Collection[str] = (),
     tolerances: Mapping[str, float] | None = None,
     examples: int = EXAMPLES,
@@ -65,8 +66,9 @@ def audit(
 ) -> AuditResult:
     """Compare logged rows with the point-in-time join of the same entities and times.
 
-    `schema_versions`: model version to the hash of the definitions it was registered with, for the
-    cause `changed_definition`. `redacted`: columns that the log does not hold as they were served.
+    `registered`: the hash of the definitions that a model version was registered with, or None if
+    that is not known, for the cause `changed_definition`; asked for versions of rows that differ.
+    `redacted`: columns that the log does not hold as they were served.
     `tolerances`: `float64` or `float32` to a relative tolerance; exact without. `examples`: kept
     per feature and cause.
 
@@ -76,7 +78,7 @@ def audit(
     started = time.monotonic()
     tolerances = dict(tolerances or {})
     check_tolerances(tolerances)
-    check = _Check.of(repository, service, rows, redacted, tolerances, schema_versions or {})
+    check = _Check.of(repository, service, rows, redacted, tolerances, registered)
     tally = Tally(check.kinds, check.places, tuple(check.plan.entity_columns), examples)
     if on_progress:
         on_progress("rows audited", 0, rows.total)
@@ -131,8 +133,9 @@ class _Check:
     transform_of: dict[str, PlanTransform]
     views: list[EvidenceView]
     tolerances: Mapping[str, float]
-    outdated: frozenset[str]
-    """Versions that were registered with other definitions than the present ones."""
+    registered: Callable[[str], str | None] | None
+    known: dict[str, bool] = field(default_factory=dict)
+    """Versions that were asked about: whether they have other definitions than the present."""
 
     @classmethod
     def of(
@@ -142,7 +145,7 @@ class _Check:
         rows: LoggedRows,
         redacted: Collection[str],
         tolerances: Mapping[str, float],
-        schema_versions: Mapping[str, str],
+        registered: Callable[[str], str | None] | None,
     ) -> _Check:
         from zeroskew.features.read_plan_compiler import compile_read_plan
 
@@ -187,7 +190,7 @@ class _Check:
             [n for n in (*plan.entity_columns, *plan.request_columns, *stored, *transform_of)
              if n in held],
             absent, transform_of, _evidence_views(repository, plan), tolerances,
-            frozenset(v for v, registered in schema_versions.items() if registered != version),
+            registered,
         )  # fmt: skip
 
     def chunk(self, rows: pl.DataFrame, tally: Tally) -> None:
@@ -256,9 +259,8 @@ class _Check:
                 nothing &= (found[name][which] == MISSING) | (
                     part.get_column(name).is_null().to_numpy()
                 )
-            outdated = part.get_column(own("model_version")).is_in(sorted(self.outdated))
             kinds = {name: self.kinds[name] for name in named}
-            told = view.gather(part, kinds, nothing, outdated.fill_null(False).to_numpy())
+            told = view.gather(part, kinds, nothing, self._outdated(part))
             evidence[view.join.name] = which, told
             stale = part.get_column(own("stale"))
             for name in named:
@@ -276,6 +278,16 @@ class _Check:
             if outcome.any() and name not in causes:
                 causes[name] = np.full(rows.height, UNEXPLAINED, np.uint8)
         return causes, evidence
+
+    def _outdated(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Rows of versions that were registered with other definitions than the present ones."""
+        versions = rows.get_column(own("model_version"))
+        for version in versions.unique().drop_nulls():
+            if version not in self.known:
+                found = self.registered(version) if self.registered else None
+                self.known[version] = found is not None and found != self.schema_version
+        outdated = [version for version, other in self.known.items() if other]
+        return np.asarray(versions.is_in(outdated).fill_null(False).to_numpy())
 
     def _computed(
         self, rows: pl.DataFrame, found: Mapping[str, Codes], name: str, transform: PlanTransform

@@ -92,14 +92,14 @@ def audit_model(
             f"{strange[0]!r} is no role", where="role", mend=f"one of {', '.join(ROLES)}"
         )
     selection = Selection(since, until, by, tuple(roles), limit, fraction, seed)
-    log = open_log(config, Endpoints.from_environment(), version)
-    rows = LoggedRows(log, selection)
+    endpoints = Endpoints.from_environment()
+    rows = LoggedRows(open_log(config, endpoints, version), selection)
     return audit(
         open_repository(model),
         config.feature_service,
         rows,
         model=config.name,
-        schema_versions=_registered(config.name, list(log.folders)) if rows.total else {},
+        registered=_registered(config.name, endpoints),
         redacted=tuple(config.serving.log.redact),
         tolerances=tolerances,
         examples=examples,
@@ -139,23 +139,26 @@ def open_log(config: ModelConfig, endpoints: Endpoints, version: str = "") -> Au
     return AuditLog(system, folders, parquet_name, age_name)
 
 
-def _registered(model: str, versions: Sequence[str]) -> dict[str, str]:
-    """Hash of the definitions that each version was registered with, as far as that is known.
+def _registered(model: str, endpoints: Endpoints) -> Callable[[str], str | None]:
+    """Hash of the definitions that a version was registered with, as far as that is known.
 
-    An audit needs no registry: without it, changed definitions are told apart less often.
+    An audit needs no registry: without one, changed definitions are told apart less often. None is
+    made for it, either.
     """
-    from zeroskew.registry import Registry
+    embedded = endpoints.mlflow.removeprefix("sqlite:///")
+    if embedded != endpoints.mlflow and not Path(embedded).is_file():
+        return lambda version: None
 
-    known: dict[str, str] = {}
-    try:
-        registry = Registry.from_environment()
-        for version in versions:
-            if version.isdigit():
-                found = registry.version(model, int(version))
-                known[version] = found.record.feature_schema_version
-    except ZeroskewError:
-        return known
-    return known
+    def ask(version: str) -> str | None:
+        from zeroskew.registry import Registry
+
+        try:
+            found = Registry.from_environment().version(model, version)
+            return found.record.feature_schema_version
+        except ZeroskewError:
+            return None
+
+    return ask
 
 
 def _error(found: AuditResult, max_mismatch: float) -> dict[str, str | None] | None:

@@ -170,7 +170,7 @@ def test_what_was_served_beyond_its_time_to_live(stage, with_ttl, moments):
     stage.define(features=text.replace("days=2", "days=10"))
     before = stage.open().schema_version("rides")
     stage.define()
-    told = causes(stage.audit(schema_versions={"1": before}))
+    told = causes(stage.audit(registered={"1": before}.get))
     assert told["trips"] == {"changed_definition"}
 
 
@@ -190,7 +190,7 @@ def test_a_definition_that_took_another_column(stage):
     stage.define(features=mapped.replace('"stars"', '"rating_5"'))
     stage.drivers = stage.drivers.with_columns((pl.col("stars") / 2).alias("rating_5"))
     stage.write()
-    told = causes(stage.audit(schema_versions={"1": before}))
+    told = causes(stage.audit(registered={"1": before}.get))
     assert told == {"rating": {"changed_definition"}}
 
 
