@@ -31,8 +31,8 @@ from zeroskew.errors import DeployError
 from zeroskew.rollout.gitops_remote import ANY_USER, PREFIX, GitRemote
 
 LARGEST_FILE = 1 << 20
-"""Bytes of a manifest; larger ones are not fetched (a Kubernetes object has 1.5 MiB at most)."""
-LARGEST_FETCH = 1 << 30
+"""Bytes of a manifest (a Kubernetes object has 1.5 MiB at most)."""
+LARGEST_FETCH = 1 << 28
 """Bytes of any one file that git writes: a remote cannot fill the disk."""
 LOCAL_SECONDS = 60
 
@@ -172,12 +172,15 @@ class GitClone:
     def read(self, entry: Entry, path: str) -> bytes:
         """Bytes of a blob. Raises `DeployError` above `LARGEST_FILE`."""
         size = self.ask("cat-file", "-s", entry.object)
-        # What the filter of the fetch left out cannot be asked for, either.
-        if size.code or int(size.output) > LARGEST_FILE:
-            raise DeployError(
-                f"the file has more than {LARGEST_FILE >> 10} KiB",
-                where=f"{self.remote.url}: {path}",
-            )
+        if size.code:
+            # The filter of a fetch leaves out large files, and now and then, in a second fetch, a
+            # small one; git then gets it.
+            size = self.ask("cat-file", "-s", entry.object, network=True)
+        where = f"{self.remote.url}: {path}"
+        if size.code:
+            raise DeployError(f"the file cannot be fetched: {last_words(size.error)}", where=where)
+        if int(size.output) > LARGEST_FILE:
+            raise DeployError(f"the file has more than {LARGEST_FILE >> 10} KiB", where=where)
         return self.run("cat-file", "blob", entry.object)
 
     def _settings(self) -> list[str]:
