@@ -102,7 +102,6 @@ class Selection:
 @dataclass(frozen=True)
 class _File:
     fragment: Any
-    version: str
     rows: int
     names: frozenset[str]
 
@@ -126,16 +125,15 @@ class LoggedRows:
     def __post_init__(self) -> None:
         chosen = self.selection
         with _readable(", ".join(self.log.folders.values())):
+            # Version by version, as these may differ in columns, and in order of event time: a chunk
+            # then asks for a short range of the sources.
             paths = [
-                (version, path)
-                for version, folder in self.log.folders.items()
-                for path in self._listed(folder)
+                path
+                for folder in self.log.folders.values()
+                for path in sorted(self._listed(folder), key=_in_time)
             ]
-            # In order of event time over all versions: a chunk then asks for a short range of the
-            # sources, and of every version alike.
-            paths.sort(key=lambda item: (_partition(item[1]) or _FIRST, item))
             with ThreadPoolExecutor(READERS) as pool:
-                opened = list(pool.map(lambda item: self._open(*item), paths))
+                opened = list(pool.map(self._open, paths))
         self._files = [file for file in opened if file is not None]
         self.total = sum(file.rows for file in self._files)
         self.columns = frozenset().union(*(file.names for file in self._files))
@@ -149,9 +147,9 @@ class LoggedRows:
     ) -> Iterator[tuple[pl.DataFrame, int]]:
         """Rows with `columns` (entities, request columns, features) and the ages of `views`.
 
-        Yields frames of at most `rows` rows and how many rows of the files were read so far. A
-        column that the log does not have is not there. Raises `SchemaError` if the log lacks a
-        column of its own.
+        Yields frames of at most `rows` rows and how many rows of the files were read so far. All
+        rows of a frame are of files with the same columns; one that they lack is not there.
+        Raises `SchemaError` if the log lacks a column of its own.
         """
         wanted = {own(name): name for name in OWN_COLUMNS}
         wanted |= {age_column(view): self.log.age(view) for view in views}
@@ -160,16 +158,20 @@ class LoggedRows:
         height = read = 0
         for file in self._files:
             for frame in self._batches(file, wanted, rows):
+                if held and held[0].schema != frame.schema:
+                    # Of another version, whose features have other names or types.
+                    yield pl.concat(held), read
+                    held, height = [], 0
                 held.append(frame)
                 height += frame.height
                 while height >= rows:
-                    together = pl.concat(held, how="diagonal_relaxed")
+                    together = pl.concat(held)
                     yield together.head(rows), read
                     rest = together.slice(rows)
                     held, height = [rest] if rest.height else [], rest.height
             read += file.rows
         if height:
-            yield pl.concat(held, how="diagonal_relaxed").rechunk(), read
+            yield pl.concat(held), read
 
     def _listed(self, folder: str) -> list[str]:
         from pyarrow import fs
@@ -189,7 +191,7 @@ class LoggedRows:
         within = since is None or hour + timedelta(hours=1) > since
         return within and (until is None or hour < until)
 
-    def _open(self, version: str, path: str) -> _File | None:
+    def _open(self, path: str) -> _File | None:
         import pyarrow as pa
         from pyarrow import dataset
 
@@ -206,7 +208,7 @@ class LoggedRows:
         rows = sum(group.num_rows for group in fragment.row_groups)
         if not rows:
             return None
-        return _File(fragment, version, rows, frozenset(fragment.physical_schema.names))
+        return _File(fragment, rows, frozenset(fragment.physical_schema.names))
 
     def _condition(self, names: Sequence[str]) -> Any:
         import pyarrow.compute as pc
@@ -267,6 +269,10 @@ def _partition(path: str) -> datetime | None:
         return datetime.strptime(f"{found[1]}T{found[2]}", "%Y-%m-%dT%H").replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def _in_time(path: str) -> tuple[datetime, str]:
+    return _partition(path) or _FIRST, path
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -183,3 +183,23 @@ def test_the_pipeline_keeps_its_report_and_fails_at_its_gate(model):
     assert "value_rewritten" in report.read_text()
     findings = json.loads(next((model.home / "home/runs").rglob("findings*")).read_text())
     assert AuditResult.from_json(findings).by_cause == {"value_rewritten": findings["different"]}
+
+
+def test_versions_whose_logs_have_other_columns(stage, moments):
+    """One lacks a feature, a request column and an age; one holds a feature in another type."""
+    until, _ = moments
+    stage.materialise()
+    stage.serve(60)
+    stage.serve(60, version="2")
+    stage.serve(60, version="3", at=until + timedelta(seconds=1))
+    old, wide = (next(stage.predictions.glob(f"*/version={v}/*/*/*.parquet")) for v in "23")
+    frame = pl.read_parquet(old, hive_partitioning=False)
+    frame.drop("rent", "distance", "age_shops").write_parquet(old)
+    frame = pl.read_parquet(wide, hive_partitioning=False)
+    frame.with_columns(pl.col("trips").cast(pl.String)).write_parquet(wide)
+    result = stage.audit()
+    counts = {each.feature: each for each in result.features}
+    assert (result.rows, result.not_audited) == (180, {})
+    assert [counts[name].values for name in ("rating", "rent", "minutes")] == [180, 120, 120]
+    assert {name for name, each in counts.items() if each.different} == {"trips"}
+    assert counts["trips"].match + counts["trips"].mismatch == 180
