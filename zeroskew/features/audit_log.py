@@ -125,8 +125,8 @@ class LoggedRows:
     def __post_init__(self) -> None:
         chosen = self.selection
         with _readable(", ".join(self.log.folders.values())):
-            # Version by version, as these may differ in columns, and in order of event time: a chunk
-            # then asks for a short range of the sources.
+            # Version by version, as these may differ in columns, and in order of event time: then a
+            # chunk asks for a short range of the sources.
             paths = [
                 path
                 for folder in self.log.folders.values()
