@@ -38,6 +38,7 @@ _NO_REPOSITORY = re.compile(
     r"repository .* not found|does not appear to be a git repository|returned error: 404"
     r"|no such repository|not exported|Repository not found"
 )
+_REDIRECTED = re.compile(r"returned error: 30\d|unable to update url base from redirection")
 _HOPELESS = re.compile(
     r"No space left|File too large|file size limit|unable to redirect|not allowed|dubious ownership"
     r"|SSL certificate|certificate verif|does not support push options"
@@ -153,6 +154,12 @@ def _failure(clone: GitClone, said: Said, what: str) -> Exception:
     if _NO_REPOSITORY.search(said.error):
         return DeployError(
             f"there is no such repository, or this account may not see it: {words}", where=where
+        )
+    if _REDIRECTED.search(said.error):
+        return DeployError(
+            "the repository's address is a redirect, which may not be followed with a token",
+            where=where,
+            mend="give the address that it leads to, often the same with .git at its end",
         )
     if _HOPELESS.search(said.error):
         return DeployError(f"cannot {what} the repository: {words}", where=where)

@@ -90,7 +90,7 @@ def over_http(repository, token=TOKEN, answer=None):
     `answer(handler)` may answer a request in its place, and says so by returning True.
     """
     asked = []
-    backend = Path(subprocess.check_output(["git", "--exec-path"], text=True).strip())
+    backend = Path(git("--exec-path", cwd=repository.bare))
     right = "Basic " + base64.b64encode(f"{USER}:{token}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -104,14 +104,14 @@ def over_http(repository, token=TOKEN, answer=None):
             asked.append((self.command, self.path, self.headers.get("Authorization")))
             if answer is not None and answer(self):
                 return
+            self.reply(*self.ask_git(path, query))
+
+        def ask_git(self, path, query):
+            """Status, headers and body."""
             if self.headers.get("Authorization") != right:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.end_headers()
-                return
-            self.body = self.read_body()
+                return 401, {"WWW-Authenticate": 'Basic realm="git"'}, b""
             env = {
-                "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(repository.bare.parent),
+                "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(repository.bare.parents[1]),
                 "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
                 "REQUEST_METHOD": self.command, "REMOTE_USER": USER,
                 "CONTENT_TYPE": self.headers.get("Content-Type", ""),
@@ -119,11 +119,15 @@ def over_http(repository, token=TOKEN, answer=None):
                 "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
             }  # fmt: skip
             done = subprocess.run(
-                [str(backend / "git-http-backend")], input=self.body, env=env, capture_output=True
-            )
+                [str(backend / "git-http-backend")], input=self.read_body(), env=env,
+                capture_output=True,
+            )  # fmt: skip
             head, _, body = done.stdout.partition(b"\r\n\r\n")
             fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if line)
-            self.send_response(int(fields.pop("Status", "200 OK").split()[0]))
+            return int(fields.pop("Status", "200 OK").split()[0]), fields, body
+
+        def reply(self, status, fields, body):
+            self.send_response(status)
             for name, value in fields.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -144,7 +148,8 @@ def over_http(repository, token=TOKEN, answer=None):
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/models.git", asked
+        path = repository.bare.relative_to(repository.bare.parents[1])
+        yield f"http://127.0.0.1:{server.server_port}/{path}", asked
     finally:
         server.shutdown()
         server.server_close()
