@@ -30,7 +30,7 @@ from zeroskew.rollout.gitops_folder import (
 )
 from zeroskew.rollout.gitops_history import deployed_before
 from zeroskew.rollout.gitops_message import deploy_message, one_line, rollback_message
-from zeroskew.rollout.gitops_push import Pushed, commit, committer, fetch, push
+from zeroskew.rollout.gitops_push import commit, committer, fetch, push
 from zeroskew.rollout.gitops_remote import GitRemote, check_branch
 from zeroskew.rollout.merge_request import Request, gitlab_options, open_pull_request
 
@@ -223,27 +223,25 @@ class _Sender:
             for attempt in range(TRIES):
                 if attempt:
                     time.sleep(_wait(attempt))
-                why = "the connection broke during the push"
                 try:
-                    ended = self._try(clone, who)
+                    if (delivered := self._try(clone, who)) is not None:
+                        return delivered
                 except ConnectionError as error:
-                    ended, why = Pushed.LOST, str(error)
-                if isinstance(ended, Delivered):
-                    return ended
-                lost += ended is Pushed.LOST
-                if lost == LOST_TRIES:
-                    raise DeployError(
-                        f"the repository cannot be reached: {why}",
-                        where=self._remote.url,
-                        mend="repeat it later: what has arrived is seen then",
-                    )
+                    lost += 1
+                    if lost == LOST_TRIES:
+                        raise DeployError(
+                            f"the repository cannot be reached: {error}",
+                            where=self._remote.url,
+                            mend="repeat it later: what has arrived is seen then",
+                        ) from None
         raise DeployError(
             f"{self._remote.branch} moved {TRIES} times while version {self._version} was pushed",
             where=self._remote.url,
             mend="repeat it",
         )
 
-    def _try(self, clone: GitClone, who: str) -> Delivered | Pushed:
+    def _try(self, clone: GitClone, who: str) -> Delivered | None:
+        """None if somebody else was faster."""
         remote, separate = self._remote, self._delivery.mode == "branch"
         base = _tip(clone, remote, self._history)
         folder = read_folder(clone, base, self._path, self._model)
@@ -263,9 +261,8 @@ class _Sender:
         if files:
             self._made = commit(clone, parent, files, message)
             options = gitlab_options(self._delivery.request, remote.branch, message)
-            ended = push(clone, self._made, branch, options)
-            if ended is not Pushed.DONE:
-                return ended
+            if not push(clone, self._made, branch, options):
+                return None
             parent = self._made
         outcome = "already" if parent != self._made else "branch" if separate else "merged"
         address = _request(remote, self._delivery, branch, message)

@@ -225,7 +225,8 @@ def _check_rollout(clone: GitClone, path: str, text: bytes, model: str) -> None:
         raise _refused(
             clone, path, "holds spec.template", f"take it out: {VERSION_FILE} brings the version's"
         )
-    name = (spec.get("modelRef") or {}).get("name", model)
+    reference = spec.get("modelRef")
+    name = reference.get("name", model) if isinstance(reference, dict) else model
     if name != model:
         raise _refused(clone, path, f"is of the model {name!r}, not {model}")
 
@@ -236,9 +237,9 @@ def _check_kustomization(clone: GitClone, path: str, text: bytes) -> None:
     except ValueError as error:
         raise _refused(clone, path, str(error)) from None
     found = documents[0] if len(documents) == 1 else {}
-    patches = found.get("patches") or []
-    paths = [each.get("path") for each in patches if isinstance(each, dict)]
-    paths += found.get("patchesStrategicMerge") or []
+    listed = [found.get("patches"), found.get("patchesStrategicMerge")]
+    patches = [each for part in listed if isinstance(part, list) for each in part]
+    paths = [each.get("path") if isinstance(each, dict) else each for each in patches]
     if not any(str(each).removeprefix("./") == VERSION_FILE for each in paths):
         raise _refused(
             clone,

@@ -6,23 +6,11 @@ where the server says no, no second try would help.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping, Sequence
 
 from zeroskew.errors import ConfigError, DeployError
 from zeroskew.rollout.gitops_clone import LARGEST_FILE, GitClone, Said, last_words
-
-
-class Pushed(enum.Enum):
-    """How a push ended, where it did not raise."""
-
-    DONE = "done"
-    MOVED = "moved"
-    """The branch is not where it was fetched."""
-    LOST = "lost"
-    """The connection broke; whether the remote has the commit is not known."""
-
 
 _RACE = re.compile(
     r"fetch first|non-fast-forward|needs force|stale info|failed to update ref|cannot lock ref"
@@ -103,10 +91,12 @@ def committer(clone: GitClone) -> str:
     return who + ">"
 
 
-def push(clone: GitClone, made: str, branch: str, options: Sequence[str] = ()) -> Pushed:
+def push(clone: GitClone, made: str, branch: str, options: Sequence[str] = ()) -> bool:
     """Move the remote's `branch` forward to the commit `made`, or create it there.
 
-    `options`: push options, for servers that take some. Raises `DeployError` if the server says no.
+    False if the branch is not where it was fetched. `options`: push options, for servers that take
+    some. Raises `DeployError` if the server says no, `ConnectionError` if the connection broke:
+    whether the remote has the commit is not known then.
     """
     said = clone.ask(
         "push",
@@ -118,15 +108,12 @@ def push(clone: GitClone, made: str, branch: str, options: Sequence[str] = ()) -
         network=True,
     )
     if said.code == 0:
-        return Pushed.DONE
+        return True
     answer = _ANSWER.search(clone.remote.hidden(said.output.decode(errors="replace")))
     if answer is None:
-        try:
-            raise _failure(clone, said, "write to")
-        except ConnectionError:
-            return Pushed.LOST
+        raise _failure(clone, said, "write to")
     if _RACE.search(answer["why"]):
-        return Pushed.MOVED
+        return False
     remote = [
         line.removeprefix("remote:").strip()
         for line in said.error.splitlines()

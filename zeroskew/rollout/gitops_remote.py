@@ -20,7 +20,7 @@ ANY_USER = "zeroskew"
 
 _SCP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\]{2})[^\s:][^\s]*", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_BRANCH_PART = re.compile(r"(?![.-])[\w.+-]+(?<!\.lock)(?<!\.)", re.ASCII)
+_BRANCH_PART = re.compile(r"(?![.+-])[\w.+-]+(?<!\.lock)(?<!\.)", re.ASCII)
 _AUTHOR = re.compile(r"(?P<name>[^<>\x00-\x1f]*[^<>\s\x00-\x1f]) <(?P<mail>[^<>\s@]+@[^<>\s@]+)>")
 
 

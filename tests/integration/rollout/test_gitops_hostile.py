@@ -42,7 +42,7 @@ def linked(repository, path, target):
 
 
 @pytest.mark.parametrize(
-    "path, what",
+    ("path", "what"),
     [
         ("models", "models is a symbolic link, not a folder"),
         (FOLDER, "models/flight_delay is a symbolic link, not a folder"),
@@ -72,7 +72,7 @@ def test_submodules_and_files_are_no_folders(repository):
 
 
 @pytest.mark.parametrize(
-    "path, text, what",
+    ("path", "text", "what"),
     [
         (VERSION, b"\xff\xfe\x00", "is not UTF-8"),
         (VERSION, "a: [1,\nb: }", "is no YAML, line 2"),
@@ -99,6 +99,7 @@ def test_submodules_and_files_are_no_folders(repository):
         (ROLLOUT, HEAD + "spec: {template: {}}\n", "holds spec.template.*\n.*take it out"),
         (ROLLOUT, HEAD + "spec: {modelRef: {name: fraud}}\n", "is of the model 'fraud'"),
         (KUSTOMIZATION, "resources: [rollout.yaml]\n", "does not apply version.yaml"),
+        (ROLLOUT, HEAD + "spec: {modelRef: 3, template: 1}\n", "holds spec.template"),
         (KUSTOMIZATION, "patches: 3\n", "does not apply version.yaml"),
         (KUSTOMIZATION, ": : :\n\t", "is no YAML"),
     ],
@@ -158,7 +159,10 @@ def test_hooks_and_attributes_of_the_repository_do_nothing_here(repository, fres
         f'[core]\nhooksPath = {hooks}\n[filter "evil"]\nclean = touch {ran}\nrequired = true\n'
     )
     repository.write({".gitattributes": "* filter=evil eol=crlf\n"})
-    deploy(*deployment(42), GitRemote(repository.url, author=git_world.AUTHOR))
+    # Over HTTP the other side has a configuration of its own, and no part in these hooks.
+    with git_world.over_http(repository) as (url, _):
+        account = {"username": git_world.USER, "token": git_world.TOKEN}
+        deploy(*deployment(42), GitRemote(url, author=git_world.AUTHOR, **account))
     assert not ran.exists()
     assert "\r" not in repository.show(VERSION)
     assert yaml.safe_load(repository.show(VERSION))["spec"]["template"]
