@@ -57,7 +57,7 @@ def audit(
     tolerances = dict(tolerances or {})
     check_tolerances(tolerances)
     check = Check.of(repository, service, rows, redacted, tolerances, registered)
-    tally = Tally(check.kinds, check.places, tuple(check.plan.entity_columns), examples)
+    tally = Tally(check.kinds, check.places, check.keys, examples)
     if on_progress:
         on_progress("rows audited", 0, rows.total)
     for chunk, done in rows.chunks(check.wanted, check.plan.view_names, chunk_rows):

@@ -102,6 +102,16 @@ class Check:
             _evidence_views(repository, plan), tolerances, registered,
         )  # fmt: skip
 
+    @property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """Entity columns that decide a feature's value: of its view, or all for a computed one."""
+        found = {
+            feature.name: tuple(key.column for key in group.keys if key.constant is None)
+            for group in self.plan.groups
+            for feature in group.features
+        }
+        return {name: found.get(name, tuple(self.plan.entity_columns)) for name in self.kinds}
+
     def chunk(self, rows: pl.DataFrame, tally: Tally) -> None:
         """Compare one chunk and count it.
 

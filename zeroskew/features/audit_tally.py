@@ -46,10 +46,10 @@ class Tally:
         self,
         kinds: Mapping[str, str],
         places: Mapping[str, str],
-        keys: Sequence[str],
+        keys: Mapping[str, Sequence[str]],
         examples: int,
     ) -> None:
-        """`kinds` and `places`: declared type and view of every compared feature."""
+        """`kinds`, `places` and `keys`: declared type, view and entity columns of every feature."""
         self._kinds, self._places, self._keys, self._most = kinds, places, keys, examples
         self._counts = {n: np.zeros((len(OUTCOMES), len(CAUSES)), np.int64) for n in kinds}
         self._examples: dict[tuple[str, int], list[Example]] = {}
@@ -189,7 +189,7 @@ class Tally:
             row=int(row[own("row")] or 0),
             event_time=_plain(row[own("event_time")]) or "",
             answered_at=_plain(row[own("answered_at")]) or "",
-            entity={key: _plain(row[key]) for key in self._keys},
+            entity={key: _plain(row[key]) for key in self._keys[name]},
             version=str(row[own("model_version")]),
             role=str(row[own("role")]),
             age_seconds=age,

@@ -70,19 +70,27 @@ def audit_page(result: AuditResult, max_mismatch: float = 0.0) -> str:
 
 def _subtitle(result: AuditResult) -> str:
     since, until = (_short(text) if text else "…" for text in (result.since, result.until))
+    span = f", {_words(result.by)} {since} to {until}" if result.since or result.until else ""
     return (
-        f"feature service {result.service}, version {', '.join(result.versions) or '–'}, "
-        f"{result.by} {since} to {until}, definitions {result.schema_version[:12]}"
+        f"feature service {result.service}, version {', '.join(result.versions) or '–'}{span}, "
+        f"definitions {result.schema_version[:12]}"
     )
 
 
 def _causes(page: Page, result: AuditResult) -> None:
     page.section("Why", "Values that differ, by what log and sources say of them.")
     causes = result.by_cause
-    page.figure(horizontal_bars(list(causes), list(causes.values()), title="Likely causes"))
+    page.figure(
+        horizontal_bars(
+            [_words(cause) for cause in causes],
+            list(causes.values()),
+            title="Likely causes",
+            texts=[f"{count:,}" for count in causes.values()],
+        )
+    )
     page.table(
         ["Cause", "Values", "What it means"],
-        [[cause, count, MEANING.get(cause, "")] for cause, count in causes.items()],
+        [[_words(cause), count, MEANING.get(cause, "")] for cause, count in causes.items()],
     )
 
 
@@ -90,19 +98,20 @@ def _features(page: Page, result: AuditResult) -> None:
     page.section("Features", "Missing: only offline has it. Extra: only online served it.")
     rows: list[list[Any]] = []
     for each in sorted(result.features, key=lambda each: -each.different):
-        low, high = each.interval
-        rows.append(
-            [
-                each.feature, each.source, each.kind, each.match, each.mismatch, each.missing,
-                each.extra, f"{each.rate:.3%}", f"{low:.3%} to {high:.3%}",
-                ", ".join(each.by_cause),
-            ]
-        )  # fmt: skip
-    page.table(
-        ["Feature", "View", "Type", "Match", "Mismatch", "Missing", "Extra", "Differ", "95 %",
-         "Causes"],
-        rows,
-    )  # fmt: skip
+        if each.different:
+            low, high = each.interval
+            rows.append(
+                [
+                    f"{each.feature} ({each.kind})", each.source, each.mismatch, each.missing,
+                    each.extra, f"{each.rate:.3%} (95 %: {low:.3%} to {high:.3%})",
+                    ", ".join(_words(cause) for cause in each.by_cause),
+                ]
+            )  # fmt: skip
+    if rows:
+        page.table(["Feature", "View", "Mismatch", "Missing", "Extra", "Differ", "Causes"], rows)
+    if same := [each.feature for each in result.features if not each.different]:
+        every = "Every value matches" if rows else "All of them"
+        page.text(f"{every}: {', '.join(same)}.")
 
 
 def _trend(page: Page, result: AuditResult) -> None:
@@ -126,23 +135,28 @@ def _examples(page: Page, result: AuditResult) -> None:
         return
     page.section("Examples", "A few of each feature and cause, as the log has them.")
     page.table(
-        ["Feature", "Outcome", "Cause", "Served", "Joined", "Entity", "Event time", "Request",
-         "Evidence"],
+        ["Feature", "Served", "Joined", "Entity and time", "Request", "Cause and evidence"],
         [
             [
-                each.feature, each.outcome, each.cause, _text(each.served), _text(each.joined),
-                ", ".join(f"{key}={value}" for key, value in each.entity.items()),
-                _short(each.event_time), f"{each.request_id} [{each.row}]", each.evidence,
+                f"{each.feature}: {each.outcome}", _text(each.served), _text(each.joined),
+                ", ".join(f"{key}={value}" for key, value in each.entity.items())
+                + f" at {_short(each.event_time)}",
+                f"{each.request_id} row {each.row}, version {each.version} ({each.role})",
+                f"{_words(each.cause)}: {each.evidence}",
             ]
             for each in result.examples
         ],
-        align="lllllllll",
+        align="llllll",
     )  # fmt: skip
 
 
 def _text(value: Any) -> str:
     """All digits: a difference in the last place is one."""
     return "–" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _words(cause: str) -> str:
+    return cause.replace("_", " ")
 
 
 def _short(text: str) -> str:

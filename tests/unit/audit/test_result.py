@@ -92,7 +92,7 @@ def test_the_page_says_all_of_it_and_runs_none_of_it():
     for text in (
         "skewed",
         "12",
-        "stale_materialisation",
+        "stale materialisation",
         "4.1000000000000005",
         "redacted in the log",
     ):
