@@ -257,3 +257,28 @@ def test_the_command_takes_the_token_from_the_environment(repository, monkeypatc
     assert "never deployed" in runs[2].stderr
     assert "Traceback" not in runs[2].stderr
     assert not any(secret in run.stdout + run.stderr for run in runs for secret in SECRETS)
+
+
+def test_ssh_is_told_the_key_and_the_hosts_it_may_trust(repository, fresh_git, monkeypatch):
+    """In the place of ssh, a program that runs the far command here."""
+    ssh, told = fresh_git / "bin/ssh", fresh_git / "told"
+    ssh.parent.mkdir()
+    ssh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> {told}\nfor last; do :; done\nexec sh -c "$last"\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    target = GitRemote(
+        f"ssh://git@git.example{repository.bare}",
+        author=git_world.AUTHOR,
+        ssh_key="/keys/my key",
+        known_hosts="/keys/hosts; touch x",
+    )
+    deploy(*deployment(41), target)
+    assert repository.log()[0] == "flight_delay: version 41"
+    arguments = told.read_text().splitlines()
+    assert arguments[arguments.index("-i") + 1] == "/keys/my key"
+    assert "-oUserKnownHostsFile=/keys/hosts; touch x" in arguments
+    assert {"-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oIdentitiesOnly=yes"} <= set(
+        arguments
+    )
