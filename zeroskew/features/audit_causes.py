@@ -10,6 +10,7 @@ two are to each other, and to the moment of the answer, decides, in this order:
 | wrong_event_time | the served value is newer than the event time, or the joined one than the answer |
 | other_entity | the source has the served values at that time, under exactly one other key |
 | not_in_source | the source has no value of that time for the entity |
+| value_rewritten | the store was behind, and what it had is not what the source has of that time |
 | late_data | the joined row was created, or its file last changed, after the answer; or the served row was created after the event time, so that the join leaves it out |
 | stale_materialisation | the joined row is newer, and was there in time |
 | changed_definition | the same row, but the version was registered with other definitions, or expired it by another TTL |
@@ -115,10 +116,11 @@ def same_time(event: Ints, time: Ints, age_ms: Ints) -> Bools:
     return known & (exact | coarse)
 
 
-def stored_causes(outcome: Codes, expired: Bools, evidence: ViewEvidence) -> Codes:
+def stored_causes(outcome: Codes, expired: Bools, altered: Bools, evidence: ViewEvidence) -> Codes:
     """Cause of every row for one stored feature; meaningless where the outcome is a match.
 
-    `expired`: the server left the value out as older than its TTL.
+    `expired`: the server left the value out as older than its TTL. `altered`: the source's row of
+    the served time has another value than was served.
     """
     at = evidence
     age_us = np.where(at.seen, at.age_ms, 0) * 1000
@@ -140,6 +142,9 @@ def stored_causes(outcome: Codes, expired: Bools, evidence: ViewEvidence) -> Cod
         (joined & (at.joined_time > at.answered + CLOCKS), EVENT_TIME),
         (at.elsewhere & (outcome != MISSING), OTHER_ENTITY),
         (unlike & ~served & ~newer, NOT_IN_SOURCE),
+        # A store that is behind must not hide that it is wrong as well.
+        (newer & altered & ~expired & at.other_definition, DEFINITION),
+        (newer & altered & ~expired, REWRITTEN),
         (newer & came_late, LATE),
         (newer, STALE),
         (same & (created > at.answered), LATE),

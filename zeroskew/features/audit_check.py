@@ -184,6 +184,7 @@ class Check:
                 )
             kinds = {name: self.kinds[name] for name in named}
             told = view.gather(part, kinds, nothing, self._outdated(part))
+            altered = view.altered(part, told, kinds, self.tolerances)
             evidence[view.join.name] = which, told
             stale = part.get_column(own("stale"))
             for name in named:
@@ -192,7 +193,7 @@ class Check:
                     continue
                 expired = stale.list.contains(name).fill_null(False).to_numpy()
                 cause = np.full(rows.height, UNEXPLAINED, np.uint8)
-                cause[which] = stored_causes(outcome, expired, told)
+                cause[which] = stored_causes(outcome, expired, altered[name], told)
                 causes[name] = cause
         for name, transform in self.transform_of.items():
             if name in found and found[name].any():

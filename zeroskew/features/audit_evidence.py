@@ -24,6 +24,7 @@ from zeroskew.features.audit_causes import (
     ViewEvidence,
     same_time,
 )
+from zeroskew.features.audit_compare import MATCH, outcomes
 from zeroskew.features.audit_log import age_column, own
 from zeroskew.features.join import JoinView, point_in_time_join, source_schema
 from zeroskew.features.repository import Repository
@@ -130,6 +131,42 @@ class EvidenceView:
         elsewhere = made.elsewhere.copy()
         elsewhere[which] = self._elsewhere(rows[which], kinds, (event - age_ms * 1000)[which])
         return replace(made, elsewhere=elsewhere)
+
+    def altered(
+        self,
+        rows: pl.DataFrame,
+        evidence: ViewEvidence,
+        kinds: Mapping[str, str],
+        tolerances: Mapping[str, float],
+    ) -> dict[str, Bools]:
+        """By feature, where the source's row of the served time has another value than was served.
+
+        Told of rows for which the join takes a newer one: of others the join itself says it.
+        """
+        found = {name: np.zeros(rows.height, np.bool_) for name in kinds}
+        behind = evidence.newer_joined & (evidence.served_time != NO_TIME) & ~evidence.degraded
+        which = np.flatnonzero(behind)
+        if not len(which):
+            return found
+        part = rows[which]
+        questions = part.select(
+            *self.join.keys, pl.Series(_AT, evidence.served_time[which]).cast(moments.UTC)
+        )
+        values = point_in_time_join(
+            questions,
+            [replace(self._values, ttl=None)],
+            event_timestamp=_AT,
+            filter_by_created=False,
+        )
+        for name, kind in kinds.items():
+            outcome = outcomes(
+                part.get_column(name),
+                values.get_column(name),
+                kind,
+                tolerance=tolerances.get(kind, 0.0),
+            )
+            found[name][which] = outcome != MATCH
+        return found
 
     def _served(self, rows: pl.DataFrame, event: Ints, age_ms: Ints) -> tuple[Ints, Ints]:
         """Time and creation of the source's row that has the age of the served value."""

@@ -242,6 +242,8 @@ def _evidence(
         ttl = f"; the TTL is {_span(told.ttl, '')} now" if told.ttl else ""
         return _alike(f"{seen}, {takes}; the version has other definitions{ttl}", served, joined,
                       kind)  # fmt: skip
+    if cause == REWRITTEN and not told.same_row[at]:
+        return f"{seen}, of which time the source has another value; {takes}"
     if cause == REWRITTEN:
         return _alike(f"{seen}, as the join, with another value", served, joined, kind)
     return f"{seen}, {takes}"

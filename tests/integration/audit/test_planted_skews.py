@@ -114,6 +114,35 @@ def test_what_was_not_materialised(stage, moments):
     }
 
 
+def test_a_store_that_is_behind_does_not_hide_that_it_is_wrong(stage, moments):
+    until, _ = moments
+    stage.write(drivers=stage.drivers.with_columns(pl.col("pace") * 3.6))
+    stage.materialise(until - timedelta(days=1))
+    stage.write()
+    stage.serve()
+    result = stage.audit()
+    told = causes(result)
+    assert told.pop("pace") == {"value_rewritten"}
+    assert told.pop("minutes") == {"input_differs"}
+    assert told == every({"trips", "rating", "city", "hour"}, {"stale_materialisation"})
+    assert "of which time the source has another value" in evidence(result, "pace")
+
+
+def test_a_history_that_only_a_warehouse_can_read(stage):
+    """The comparison is Feast's join; for the causes nobody has the rows."""
+    stage.materialise()
+    stage.serve(60)
+    config = stage.folder / "feature_store.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("zeroskew.features.offline_store.PolarsOfflineStore", "duckdb"))
+    assert stage.audit().different == 0
+    stage.drivers = stage.drivers.with_columns(pl.col("trips") + 1)
+    stage.write()
+    result = stage.audit()
+    assert causes(result) == {"trips": {"unexplained"}}
+    assert evidence(result, "trips").startswith("no source can be looked at")
+
+
 def test_what_was_never_materialised(stage):
     stage.serve(30)
     result = stage.audit()

@@ -87,8 +87,21 @@ CASES = [
 
 @pytest.mark.parametrize(("cause", "outcome", "evidence", "expired"), CASES)
 def test_the_evidence_decides(cause, outcome, evidence, expired):
-    told = stored_causes(np.array([outcome], np.uint8), yes(expired), evidence)
+    told = stored_causes(np.array([outcome], np.uint8), yes(expired), yes(False), evidence)
     assert [CAUSES[code] for code in told] == [cause]
+
+
+@pytest.mark.parametrize(
+    ("cause", "evidence"),
+    [("value_rewritten", BEHIND), ("changed_definition", replace(BEHIND, other_definition=yes()))],
+)
+def test_a_store_that_is_behind_and_wrong_is_wrong(cause, evidence):
+    outcome = np.array([MISMATCH], np.uint8)
+    told = stored_causes(outcome, yes(False), yes(), evidence)
+    assert [CAUSES[code] for code in told] == [cause]
+    # What was left out as expired was not looked at.
+    told = stored_causes(np.array([MISSING], np.uint8), yes(), yes(), BEHIND)
+    assert [CAUSES[code] for code in told] == ["stale_materialisation"]
 
 
 @given(
