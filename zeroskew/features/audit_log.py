@@ -34,6 +34,8 @@ By = Literal["answered_at", "event_time"]
 
 CHUNK_ROWS = 131_072
 READERS = 8
+CLOCKS = timedelta(seconds=60)
+"""How far the clocks of a server and of the log's store may be apart."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _PARTITION = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
 
@@ -177,17 +179,20 @@ class LoggedRows:
         from pyarrow import fs
 
         selector = fs.FileSelector(folder, allow_not_found=True, recursive=True)
-        found = [each.path for each in self.log.filesystem.get_file_info(selector) if each.is_file]
-        return [path for path in found if self._may_hold(path)]
+        found = self.log.filesystem.get_file_info(selector)
+        return [each.path for each in found if each.is_file and self._may_hold(each)]
 
-    def _may_hold(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if not name.endswith(".parquet") or name.startswith((".", "_")):
+    def _may_hold(self, file: Any) -> bool:
+        """As far as its name and age tell: a schedule must not open the log of a year every day."""
+        if not file.base_name.endswith(".parquet") or file.base_name.startswith((".", "_")):
             return False
-        hour = _partition(path)
-        if self.selection.by != "event_time" or hour is None:
-            return True
         since, until = _utc(self.selection.since), _utc(self.selection.until)
+        if self.selection.by == "answered_at":
+            # A file is written after the answers in it.
+            return since is None or file.mtime is None or bool(file.mtime >= since - CLOCKS)
+        hour = _partition(file.path)
+        if hour is None:
+            return True
         within = since is None or hour + timedelta(hours=1) > since
         return within and (until is None or hour < until)
 

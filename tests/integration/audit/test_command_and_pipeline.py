@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import timedelta
 
@@ -139,6 +140,25 @@ def test_chunks_of_any_size_count_the_same(stage, moments):
     assert stage.audit(selection=span).rows == 70
     by_event = Selection(span.since, span.until, by="event_time")
     assert stage.audit(selection=by_event).rows == 70
+
+
+def test_files_from_before_the_range_are_not_opened(stage, moments):
+    until, _ = moments
+    stage.materialise()
+    stage.serve(20)
+    stage.serve(30, at=until + timedelta(hours=2))
+    for path in stage.predictions.rglob("*.parquet"):
+        # As if each had been written when its rows were answered; the first is spoilt since.
+        early = "hour=12" in str(path)
+        if early:
+            path.write_bytes(b"spoilt")
+        written = until + timedelta(hours=0 if early else 2, seconds=30)
+        os.utime(path, (written.timestamp(), written.timestamp()))
+    with pytest.raises(DataError, match="no Parquet"):
+        stage.audit()
+    later = Selection(since=until + timedelta(hours=1))
+    assert stage.audit(selection=later).rows == 30
+    assert stage.audit(selection=Selection(later.since, by="event_time")).rows == 30
 
 
 def test_what_the_log_does_not_hold_in_clear_is_not_judged(stage):
