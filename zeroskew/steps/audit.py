@@ -78,6 +78,7 @@ def audit_model(
 ) -> AuditResult:
     """Audit the prediction log of a model's folder; see `features.audit.audit`.
 
+    The endpoints must be in the environment (`Endpoints.export`), as a step and the command see to.
     `version`: a number, an alias of the registry, or empty for every version that logged. Raises
     `ConfigError` on roles, ranges and shares that make no sense, `RegistryError` on an alias that
     is not there, `ServingError` if the log cannot be listed, and what `audit` raises.
