@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
@@ -91,6 +92,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     kopf.configure(verbose=False, log_format=kopf.LogFormat.JSON)
+    # A line per request says nothing that an audit log does not.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port)
     registry = kopf.OperatorRegistry()

@@ -7,7 +7,7 @@ and then. Whatever changed names the rollout that it belongs to.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from operators.cluster_client import (
@@ -42,8 +42,10 @@ class ObjectCache:
         self._objects: dict[Kind, dict[tuple[str, str], dict[str, Any]]] = {
             kind: {} for kind in SELECTORS
         }
+        self._services: dict[RolloutKey, set[tuple[str, str]]] = {}
         self._touched: dict[tuple[Kind, tuple[str, str]], float] = {}
-        self._gone: dict[tuple[Kind, tuple[str, str]], float] = {}
+        self._gone: dict[tuple[Kind, tuple[str, str]], tuple[str, float]] = {}
+        """uid of what was deleted, and when: a uid never comes back."""
 
     def rollout(self, key: RolloutKey) -> dict[str, Any] | None:
         """The ModelRollout; None if there is none."""
@@ -56,11 +58,10 @@ class ObjectCache:
         """The HTTPRoute of a rollout."""
         return self._objects[HTTP_ROUTE].get(key)
 
-    def services(self, key: RolloutKey) -> Iterator[dict[str, Any]]:
+    def services(self, key: RolloutKey) -> list[dict[str, Any]]:
         """InferenceServices of a rollout's versions."""
-        for (namespace, _), found in self._objects[INFERENCE_SERVICE].items():
-            if namespace == key[0] and _labels(found).get(ROLLOUT_LABEL) == key[1]:
-                yield found
+        known = self._objects[INFERENCE_SERVICE]
+        return [known[each] for each in sorted(self._services.get(key, ()))]
 
     def deployment(self, namespace: str, service: str) -> dict[str, Any] | None:
         """The predictor's Deployment of an InferenceService."""
@@ -68,22 +69,35 @@ class ObjectCache:
 
     def put(self, kind: Kind, found: Mapping[str, Any]) -> None:
         """An object as a watch, or an answer to a change of ours, shows it."""
-        key = _key(found)
+        key, metadata = _key(found), found["metadata"]
         known = self._objects[kind].get(key)
         if known is not None and _version(known) >= _version(found):
             return
+        uid, _ = self._gone.get((kind, key), ("", 0.0))
+        if uid and uid == metadata.get("uid") and not metadata.get("deletionTimestamp"):
+            return
+        if known is not None:
+            self._unlist(kind, key, known)
         self._objects[kind][key] = _trimmed(kind, found)
+        if kind == INFERENCE_SERVICE:
+            self._services.setdefault(_owner(found), set()).add(key)
         self._touched[kind, key] = time.monotonic()
-        self._gone.pop((kind, key), None)
         self._announce(kind, found)
 
     def remove(self, kind: Kind, found: Mapping[str, Any]) -> None:
         """An object that a watch says is gone."""
-        key = _key(found)
+        self.deleted(kind, *_key(found), uid=found["metadata"].get("uid", ""))
+
+    def deleted(self, kind: Kind, namespace: str, name: str, uid: str = "") -> None:
+        """The server took its deletion. What finalizers keep comes back with the next event."""
+        key = namespace, name
+        known = self._objects[kind].pop(key, None)
         self._touched.pop((kind, key), None)
-        self._gone[kind, key] = time.monotonic()
-        if self._objects[kind].pop(key, None) is not None:
-            self._announce(kind, found)
+        if uid := uid or (known or {"metadata": {}})["metadata"].get("uid", ""):
+            self._gone[kind, key] = uid, time.monotonic()
+        if known is not None:
+            self._unlist(kind, key, known)
+            self._announce(kind, known)
 
     def relisted(self, kind: Kind, found: list[dict[str, Any]], began: float) -> None:
         """All objects of a kind, listed since `began` (of `time.monotonic`)."""
@@ -91,13 +105,18 @@ class ObjectCache:
         for each in found:
             key = _key(each)
             listed.add(key)
-            if self._gone.get((kind, key), 0.0) < began:
-                self.put(kind, each)
+            self.put(kind, each)
         for key in [key for key in self._objects[kind] if key not in listed]:
             if self._touched.get((kind, key), 0.0) < began:
                 self.remove(kind, self._objects[kind][key])
-        for kind_key in [k for k, at in self._gone.items() if k[0] == kind and at < began]:
+        for kind_key in [k for k, (_, at) in self._gone.items() if k[0] == kind and at < began]:
             del self._gone[kind_key]
+
+    def _unlist(self, kind: Kind, key: tuple[str, str], known: Mapping[str, Any]) -> None:
+        if kind == INFERENCE_SERVICE and (of := self._services.get(_owner(known))):
+            of.discard(key)
+            if not of:
+                del self._services[_owner(known)]
 
     def _announce(self, kind: Kind, found: Mapping[str, Any]) -> None:
         namespace, name = _key(found)
@@ -115,6 +134,10 @@ class ObjectCache:
 def _key(found: Mapping[str, Any]) -> tuple[str, str]:
     metadata = found["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
+
+
+def _owner(found: Mapping[str, Any]) -> RolloutKey:
+    return _key(found)[0], _labels(found).get(ROLLOUT_LABEL, "")
 
 
 def _labels(found: Mapping[str, Any]) -> Mapping[str, str]:

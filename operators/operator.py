@@ -11,10 +11,11 @@ import time
 from typing import Any
 
 from operators.analysis_runner import AnalysisRunner
-from operators.cluster_client import ClusterClient, Kind
+from operators.cluster_client import ClusterClient, Conflict, Kind, Refused
 from operators.object_cache import SELECTORS, ObjectCache, RolloutKey
 from operators.operator_metrics import QUEUE_SECONDS, RELISTS, ROLLOUTS
 from operators.operator_settings import OperatorSettings
+from operators.promoter import Promoter, PromotionFailed
 from operators.registry_reader import RegistryReader
 from operators.rollout_reconciler import RolloutReconciler
 from operators.work_queue import WorkQueue
@@ -33,8 +34,13 @@ class Operator:
         self.registry = RegistryReader(settings.mlflow)
         self.cache = ObjectCache(self._changed)
         self.analyses = AnalysisRunner(settings.prediction_log, settings.pages, self._changed)
-        self.reconciler = RolloutReconciler(self.cluster, self.cache, self.registry, self.analyses)
-        self.queue: WorkQueue[RolloutKey] = WorkQueue(self.reconciler, settings.workers)
+        self.promoter = Promoter(self._promoted)
+        self.reconciler = RolloutReconciler(
+            self.cluster, self.cache, self.registry, self.analyses, self.promoter
+        )
+        self.queue: WorkQueue[RolloutKey] = WorkQueue(
+            self.reconciler, settings.workers, expected=(Conflict, Refused, PromotionFailed)
+        )
         self.queue.observe = QUEUE_SECONDS.observe
         self.listed_at = 0.0
         """When everything was last listed, `time.monotonic`; 0: not yet."""
@@ -51,6 +57,7 @@ class Operator:
                 await self._listing
         await self.queue.stop()
         await self.analyses.stop()
+        await self.promoter.stop()
         await self.registry.close()
         await self.cluster.close()
 
@@ -63,6 +70,10 @@ class Operator:
             self.cache.put(kind, found)
 
     def _changed(self, key: RolloutKey) -> None:
+        self.queue.add(key)
+
+    def _promoted(self, key: RolloutKey, model: str) -> None:
+        self.registry.forget(model)
         self.queue.add(key)
 
     async def _keep_listing(self) -> None:

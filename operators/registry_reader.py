@@ -2,15 +2,12 @@
 
 MLflow's own client is not imported: it takes as much memory as the whole operator, for two reads
 (https://mlflow.org/docs/latest/rest-api.html: model-versions/get, registered-models/alias). The one
-change, a promotion, is the library's and is done by a process of its own (promotion_child.py).
+change, a promotion, is the library's and is done by a process of its own (promoter.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import sys
 import time
 from typing import Any
 
@@ -23,11 +20,6 @@ CHAMPION_ALIAS = "champion"
 FRESH_SECONDS = 20.0
 KNOWN_SECONDS = 600.0
 """A version that exists hardly ever stops to."""
-PROMOTION_SECONDS = 120.0
-
-
-class PromotionFailed(Exception):
-    """The registry did not take it."""
 
 
 class RegistryReader:
@@ -60,27 +52,9 @@ class RegistryReader:
             return RegistrySeen(message=f"the registry cannot be asked: {reason}")
         return RegistrySeen(version_exists=exists, champion=champion)
 
-    async def promote(self, model: str, version: str, expected: str | None, reason: str) -> None:
-        """Move the alias, with the registry's own log of promotions. Raises `PromotionFailed`."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "operators.promotion_child",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        asked = {"model": model, "version": version, "expected": expected, "reason": reason}
-        try:
-            said, _ = await asyncio.wait_for(
-                child.communicate(json.dumps(asked).encode()), PROMOTION_SECONDS
-            )
-        except TimeoutError:
-            raise PromotionFailed(f"no answer in {PROMOTION_SECONDS:.0f} s") from None
-        finally:
-            if child.returncode is None:
-                child.kill()
-            self._champions.pop(model, None)
-        if child.returncode:
-            lines = said.decode("utf-8", "replace").strip().splitlines()
-            raise PromotionFailed(lines[-1] if lines else f"status {child.returncode}")
+    def forget(self, model: str) -> None:
+        """Its champion may be another now."""
+        self._champions.pop(model, None)
 
     async def _exists(self, model: str, version: str) -> bool:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,13 +24,15 @@ from operators.cluster_client import (
     SERVING_RUNTIME,
     ClusterClient,
     Conflict,
+    Kind,
     Refused,
 )
 from operators.gateway_reader import GatewayReader
 from operators.merge_patch import merge_patch
 from operators.object_cache import ObjectCache, RolloutKey
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
-from operators.registry_reader import PromotionFailed, RegistryReader
+from operators.promoter import Promoter, PromotionFailed
+from operators.registry_reader import RegistryReader
 from zeroskew.errors import ConfigError
 from zeroskew.rollout.http_route import http_route, needed_features, read_http_route
 from zeroskew.rollout.machine import refuse, step
@@ -60,6 +62,9 @@ BUSY_SECONDS = 2.0
 IDLE_SECONDS = 30.0
 """How soon a rollout that wants nothing is: somebody may have moved the alias."""
 REFUSED_SECONDS = 300.0
+MERGE_TRIES = 5
+
+Send = Callable[[Kind, str, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +78,10 @@ class RolloutReconciler:
         cache: ObjectCache,
         registry: RegistryReader,
         analyses: AnalysisRunner,
+        promoter: Promoter,
     ) -> None:
         self._cluster, self._cache = cluster, cache
-        self._registry, self._analyses = registry, analyses
+        self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
         self.phases: dict[RolloutKey, str] = {}
         """What every rollout's phase was at its last turn."""
@@ -85,6 +91,7 @@ class RolloutReconciler:
         body = self._cache.rollout(key)
         if body is None:
             self._analyses.forget(key)
+            self._promoter.forget(key)
             self.phases.pop(key, None)
             return None
         began = time.perf_counter()
@@ -193,11 +200,12 @@ class RolloutReconciler:
             gone = service_name(name, int(action.version))
             for kind in (INFERENCE_SERVICE, SERVING_RUNTIME, DISRUPTION_BUDGET):
                 await self._cluster.delete(kind, gone, namespace)
+            # Else it would be seen, and deleted again, until the watch says so.
+            self._cache.deleted(INFERENCE_SERVICE, namespace, gone)
         elif isinstance(action, Analyse):
             self._analyses.start(key, action)
         elif isinstance(action, MoveAlias):
-            reason = f"ModelRollout {namespace}/{name} promoted it after its rollout"
-            await self._registry.promote(action.model, action.version, action.expected, reason)
+            self._promoter.start(key, action)
         elif isinstance(action, EmitEvent):
             await self._event(key, body, status, action)
         else:
@@ -208,11 +216,7 @@ class RolloutReconciler:
         patch = merge_patch(body.get("status") or {}, to_json(status))
         if not patch:
             return
-        stale_unless = {"resourceVersion": body["metadata"]["resourceVersion"]}
-        stored = await self._cluster.merge_status(
-            MODEL_ROLLOUT, key[1], key[0], {"metadata": stale_unless, "status": patch}
-        )
-        self._cache.put(MODEL_ROLLOUT, stored)
+        await self._merge(key, body, {"status": patch}, self._cluster.merge_status)
 
     async def _release(self, key: RolloutKey, body: Mapping[str, Any]) -> None:
         rest = [each for each in body["metadata"].get("finalizers") or [] if each != FINALIZER]
@@ -221,13 +225,32 @@ class RolloutReconciler:
     async def _finalizers(
         self, key: RolloutKey, body: Mapping[str, Any], finalizers: list[str]
     ) -> dict[str, Any]:
-        metadata = {
-            "resourceVersion": body["metadata"]["resourceVersion"],
-            "finalizers": finalizers,
-        }
-        made = await self._cluster.merge(MODEL_ROLLOUT, key[1], key[0], {"metadata": metadata})
-        self._cache.put(MODEL_ROLLOUT, made)
-        return made
+        patch = {"metadata": {"finalizers": finalizers}}
+        return await self._merge(key, body, patch, self._cluster.merge)
+
+    async def _merge(
+        self, key: RolloutKey, body: Mapping[str, Any], patch: dict[str, Any], send: Send
+    ) -> dict[str, Any]:
+        """Also where somebody else keeps writing, as long as it is none of what `body` was read
+        for: else raises `Conflict`."""
+        for _ in range(MERGE_TRIES):
+            unless = {"resourceVersion": body["metadata"]["resourceVersion"]}
+            whole = patch | {"metadata": patch.get("metadata", {}) | unless}
+            try:
+                made = await send(MODEL_ROLLOUT, key[1], key[0], whole)
+            except Conflict:
+                fresh = await self._cluster.get(MODEL_ROLLOUT, key[1], key[0])
+                if fresh is None or _relevant(fresh) != _relevant(body):
+                    raise
+                body = fresh
+                continue
+            metadata = made["metadata"]
+            if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+                self._cache.remove(MODEL_ROLLOUT, made)
+            else:
+                self._cache.put(MODEL_ROLLOUT, made)
+            return made
+        raise Conflict(f"{MERGE_TRIES} others were faster")
 
     async def _event(
         self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus, event: EmitEvent
@@ -258,6 +281,13 @@ class RolloutReconciler:
             # What happened matters more than that it is told.
             log.warning("event of %s/%s was refused: %s", *key, error)
         log.info("%s/%s %s: %s", *key, event.reason, event.message)
+
+
+def _relevant(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a turn was decided on, but for annotations: a new one is for the next."""
+    metadata = body["metadata"]
+    parts = ("uid", "generation", "deletionTimestamp", "finalizers")
+    return (body.get("status"), *(metadata.get(part) for part in parts))
 
 
 def _owner(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,8 +27,14 @@ log = logging.getLogger(__name__)
 class WorkQueue(Generic[Key]):
     """`work(key)` returns the seconds after which the key wants to come again, None for never."""
 
-    def __init__(self, work: Callable[[Key], Awaitable[float | None]], workers: int) -> None:
-        self._work, self._workers = work, workers
+    def __init__(
+        self,
+        work: Callable[[Key], Awaitable[float | None]],
+        workers: int,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """`expected`: failures that say all there is to say, without a traceback."""
+        self._work, self._workers, self._expected = work, workers, expected
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: dict[Key, float] = {}
         """Since when."""
@@ -89,15 +95,20 @@ class WorkQueue(Generic[Key]):
                 wait = await self._work(key)
                 self._failures.pop(key, None)
                 if wait is not None:
-                    self.add_after(key, wait)
+                    # A thousand keys that were read in one moment do not come back in one.
+                    self.add_after(key, wait * random.uniform(0.9, 1.1))  # noqa: S311
             except asyncio.CancelledError:
                 raise
-            except Exception:
+            except Exception as error:
                 count = self._failures.get(key, 0)
                 self._failures[key] = count + 1
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(count, 10))
                 pause *= random.uniform(0.5, 1.0)  # noqa: S311
-                log.warning("%s failed, next try in %.1f s", key, pause, exc_info=True)
+                where, known = "/".join(key), isinstance(error, self._expected)
+                text = f": {error}" if known else ""
+                log.warning(
+                    "%s failed, next try in %.1f s%s", where, pause, text, exc_info=not known
+                )
                 self.add_after(key, pause)
             finally:
                 self._busy.discard(key)

@@ -1,0 +1,207 @@
+"""What the operator's tests and measurements stand on: CRDs, rights, a gateway, MLflow, models."""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from api_server import Cluster, free_ports
+from kserve_stand_in import StandIn
+from operator_process import OperatorProcess
+
+from zeroskew.registry import Registry
+from zeroskew.rollout.manifests import serving_manifests
+from zeroskew.rollout.rollout_config import RolloutSection, rollout_manifest, template_of
+
+ROOT = Path(__file__).parents[2]
+_REGISTERED = runpy.run_path(str(ROOT / "tests/unit/rollout/registered.py"))
+_FOREIGN = ("inferenceservices.", "servingruntimes.", "httproutes.", "gateways.", "gatewayclasses.")
+_GATEWAY = [
+    {
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "envoy"}, "spec": {"controllerName": "zeroskew.dev/stand-in"},
+    },
+    {
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "ml", "namespace": "default"},
+        "spec": {"gatewayClassName": "envoy",
+                 "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+    },
+]  # fmt: skip
+QUICK = ({"set_weight": 5}, {"set_weight": 50}, {"pause": {"duration": "1s"}})
+"""Steps without a judgement."""
+
+
+def prepare(cluster: Cluster, crds: Path) -> None:
+    """CRDs of KServe, Gateway API and our own, the operator's rights as installed, a gateway."""
+    wanted = [
+        each
+        for name in ("kserve.yaml", "gateway-api.yaml")
+        for each in yaml.safe_load_all((crds / name).read_text())
+        if each and each["kind"] == "CustomResourceDefinition"
+        and each["metadata"]["name"].startswith(_FOREIGN)
+    ]  # fmt: skip
+    ours = ROOT / "manifests/crds/zeroskew.dev_modelrollouts.yaml"
+    wanted.append(yaml.safe_load(ours.read_text()))
+    cluster.kubectl("create", "--validate=false", "-f", "-", input=_together(wanted))
+    kinds = ",".join(each["metadata"]["name"] for each in wanted)
+    deadline = time.monotonic() + 60
+    # A CRD that is being created has no conditions yet, which `kubectl wait` takes for an error.
+    while (done := cluster.kubectl("get", kinds, "-A", check=False)).returncode:
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.2)
+    for file in ("roles.yaml", "gateway-roles.yaml", "role-binding.yaml"):
+        cluster.kubectl("apply", "-f", ROOT / "manifests/base/operator" / file)
+    cluster.kubectl("create", "--validate=false", "-f", "-", input=_together(_GATEWAY))
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path):
+    """A real MLflow server on SQLite; its address."""
+    (port,) = free_ports(1)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+             "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db",
+             "--artifacts-destination", str(folder / "artifacts")],
+            cwd=folder, stdout=log, stderr=log, start_new_session=True,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+        )  # fmt: skip
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    try:
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+                break
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def register(registry: Registry, folder: Path, model: str, versions: int = 2) -> None:
+    """Versions 1, 2, … of a model, as training registers them."""
+    graph = folder / "model.onnx"
+    for number in range(1, versions + 1):
+        graph.write_bytes(f"graph {model} {number}".encode())
+        record = _REGISTERED["version"](model, number=number, code_sha=f"{number:040x}").record
+        assert registry.register(model, record, {"model.onnx": graph}) == number
+
+
+def manifest(namespace, version, model="flight_delay", steps=QUICK, *, section=None, **changes):
+    """A ModelRollout. `section`: more of model.yaml's words; `changes`: of the spec itself."""
+    documents = serving_manifests(
+        _REGISTERED["version"](model, number=version), _REGISTERED["config"](model),
+        **(_REGISTERED["PLACE"] | {
+            "namespace": namespace, "storage_uri": f"s3://models/{model}/{version}"
+        }),
+    )  # fmt: skip
+    said = {
+        "service": {"gateway_refs": [{"name": "ml", "namespace": "default"}]},
+        "strategy": {"steps": list(steps)},
+        "rollback": {"scale_down_delay_seconds": 0},
+    }
+    made = rollout_manifest(
+        RolloutSection.model_validate(said | (section or {})),
+        model, version, template_of(documents), namespace=namespace,
+    )  # fmt: skip
+    # The API server of the tests is too old to know policy/v1.
+    made["spec"]["template"].pop("podDisruptionBudget", None)
+    made["spec"].update(changes)
+    return made
+
+
+def apply(cluster: Cluster, *documents) -> None:
+    """What `kubectl apply` does, for many at a time."""
+    cluster.kubectl("apply", "--validate=false", "-f", "-", input=_together(documents))
+
+
+def _together(documents) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+
+
+@dataclass
+class Stage:
+    """An API server of one's own with everything on it, and an operator that can be killed."""
+
+    cluster: Cluster
+    registry: Registry
+    stand_in: StandIn
+    operator: OperatorProcess
+
+    def namespace(self) -> str:
+        name = f"t-{os.urandom(4).hex()}"
+        self.cluster.kubectl("create", "namespace", name)
+        return name
+
+    def status(self, namespace: str, name: str = "flight-delay") -> dict:
+        return self.cluster.get("modelrollout", name, "-n", namespace).get("status", {})
+
+    def wait(self, namespace, good, seconds=90, name="flight-delay") -> dict:
+        """Until the status is as wished; returns it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(AssertionError):
+                found = self.status(namespace, name)
+                if good(found):
+                    return found
+            if time.monotonic() > deadline:
+                raise AssertionError(json.dumps(found, indent=1) + self.operator.tail())
+            time.sleep(0.2)
+
+    def serve(self, namespace: str, version: int, **changes) -> dict:
+        """Apply a version, and wait until it answers everything."""
+        apply(self.cluster, manifest(namespace, version, **changes))
+        name = changes.get("model", "flight_delay").replace("_", "-")
+        return self.wait(
+            namespace,
+            lambda s: s.get("phase") == "Succeeded" and s.get("stable") == str(version),
+            name=name,
+        )
+
+    def routes(self, namespace: str, name: str = "flight-delay") -> list:
+        """What was written of the route, in order."""
+        return self.stand_in.routes.get((namespace, name), [])
+
+    def conditions(self, status: dict) -> dict[str, tuple[str, str, str]]:
+        return {
+            each["type"]: (each["status"], each["reason"], each["message"])
+            for each in status.get("conditions", ())
+        }
+
+    def annotate(self, namespace: str, text: str, name: str = "flight-delay") -> None:
+        self.cluster.kubectl("annotate", "--overwrite", "modelrollout", name, text, "-n", namespace)
+
+
+@contextlib.contextmanager
+def operator_stage(assets: Path, kubectl: str, crds: Path, folder: Path, **environment: str):
+    """A `Stage` whose operator runs; models are registered by the tests."""
+    for part in ("cluster", "mlflow", "operator"):
+        (folder / part).mkdir()
+    with (
+        Cluster(assets, kubectl, folder / "cluster") as cluster,
+        mlflow_server(folder / "mlflow") as url,
+    ):
+        prepare(cluster, crds)
+        operator = OperatorProcess(
+            cluster, url, folder / "operator",
+            **({"ZEROSKEW_OPERATOR_RELIST_SECONDS": "5"} | environment),
+        )  # fmt: skip
+        with StandIn(str(cluster.kubeconfig)) as stand_in:
+            operator.start()
+            try:
+                operator.wait_healthy()
+                yield Stage(cluster, Registry(url), stand_in, operator)
+            finally:
+                operator.kill()
