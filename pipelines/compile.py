@@ -24,6 +24,8 @@ from google.protobuf import json_format
 from kfp.dsl.graph_component import GraphComponent
 
 from pipelines.batch_prediction import batch_prediction_pipeline
+from pipelines.consistency_audit import consistency_audit_pipeline
+from pipelines.deployment import Deployment
 from pipelines.materialisation import materialisation_pipeline
 from pipelines.pod import Images
 from pipelines.training import training_pipeline
@@ -36,6 +38,7 @@ FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] =
     "training": training_pipeline,
     "materialisation": materialisation_pipeline,
     "batch-prediction": batch_prediction_pipeline,
+    "consistency-audit": consistency_audit_pipeline,
 }
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
 UNKNOWN = "unknown"
@@ -141,8 +144,11 @@ def compile_models(
     *,
     namespace: str = "",
     root: Path = ROOT,
+    deployment: Deployment | None = None,
 ) -> list[Path]:
     """Write `<out>/<model>/<pipeline>.yaml` for each model folder and pipeline.
+
+    With a `deployment`, training ends with the commit that brings a winner to its users.
 
     The folder's path below `root` is what the steps find inside the platform image.
     """
@@ -158,7 +164,10 @@ def compile_models(
                     mend="move the model's folder to pipelines/<model>",
                 ) from None
             with contextlib.chdir(root):
-                pipeline = factory(inside, images)
+                if kind == "training" and deployment is not None:
+                    pipeline = training_pipeline(inside, images, deployment)
+                else:
+                    pipeline = factory(inside, images)
             documents = manifests(pipeline, code, namespace=namespace, model=folder.name)
             path = out / folder.name / f"{kind}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,6 +253,21 @@ def main(
     ] = "",
     namespace: Annotated[str, typer.Option(help="Namespace to write into the manifests.")] = "",
     code_url: Annotated[str, typer.Option(help="Where the code can be read.")] = "",
+    models_url: Annotated[
+        str,
+        typer.Option(
+            help="Where versions are kept for serving, such as s3://models. With --serving-image "
+            "and --serving-namespace, training ends with the commit that deploys a winner."
+        ),
+    ] = "",
+    serving_image: Annotated[str, typer.Option(help="Triton with the front model.")] = "",
+    serving_namespace: Annotated[str, typer.Option(help="Namespace of the ModelRollouts.")] = "",
+    deliver: Annotated[
+        str, typer.Option(help="`merge` the commit, or leave a `branch` for a merge request.")
+    ] = "merge",
+    request: Annotated[
+        str, typer.Option(help="Who opens the merge request: none, gitlab or github.")
+    ] = "none",
 ) -> None:
     """Write the manifests of every model's pipelines, for `kubectl apply -f`.
 
@@ -259,9 +283,29 @@ def main(
     paths = compile_models(
         [path.absolute() for path in models or []] or model_folders(),
         out, images, code, namespace=namespace,
+        deployment=_deployment(models_url, serving_image, serving_namespace, deliver, request),
     )  # fmt: skip
     for path in paths:
         typer.echo(path)
+
+
+def _deployment(
+    models: str, image: str, namespace: str, mode: str, request: str
+) -> Deployment | None:
+    given = {
+        "--models-url": models, "--serving-image": image, "--serving-namespace": namespace
+    }  # fmt: skip
+    if not any(given.values()):
+        return None
+    if missing := [name for name, value in given.items() if not value]:
+        raise ConfigError(
+            "a deployment needs all three of " + ", ".join(given),
+            where=", ".join(missing),
+            mend="give them, or none for a pipeline that ends with the registered version",
+        )
+    if mode not in ("merge", "branch") or request not in ("none", "gitlab", "github"):
+        raise ConfigError(f"{mode!r} with {request!r} is no way to deliver", where="--deliver")
+    return Deployment(models, check_image(image), namespace, mode, request)
 
 
 if __name__ == "__main__":

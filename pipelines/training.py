@@ -1,7 +1,7 @@
 """The training pipeline: from labelled questions to a registered model version.
 
     ingest → validate_sources → gate → join → validate_training_set → gate
-           → train → export → evaluate → register
+           → train → export → evaluate → register (→ publish → deploy)
 
 `training_pipeline(folder)` makes it for one model's folder: resources come from model.yaml when the
 pipeline is made, times when it runs. A validation and the gate behind it are two steps because KFP
@@ -23,6 +23,7 @@ from components.register import register
 from components.train import train
 from components.validate_sources import validate_sources
 from components.validate_training_set import validate_training_set
+from pipelines.deployment import Deployment, deploy_winner
 from pipelines.pod import Images, place, place_training
 from zeroskew.steps.model_folder import read_config
 
@@ -34,8 +35,12 @@ class Outcome(NamedTuple):
     verdict: str
 
 
-def training_pipeline(model: str | Path, images: Images | None = None) -> GraphComponent:
+def training_pipeline(
+    model: str | Path, images: Images | None = None, deployment: Deployment | None = None
+) -> GraphComponent:
     """The pipeline of one model's folder, for `kfp.local` or the compiler.
+
+    With a `deployment`, on a cluster, a version that did not lose is brought to its users.
 
     Its run-time parameters are `start_time` (included) and `end_time` (excluded), as ISO 8601 or
     relative (`now-90d`), and `model`, the folder as the steps see it. Its outputs are `version`
@@ -96,6 +101,10 @@ def training_pipeline(model: str | Path, images: Images | None = None) -> GraphC
             ),
             images, memory="4Gi", minutes=20,
         )  # fmt: skip
+        if deployment is not None:
+            deploy_winner(
+                model, version.outputs["version"], version.outputs["verdict"], images, deployment
+            )
         return Outcome(version.outputs["version"], version.outputs["verdict"])
 
     return pipeline

@@ -13,6 +13,7 @@ from kfp import dsl
 from components.image import IMAGE
 from pipelines import compile as compiling
 from pipelines.compile import Code, check_image, compile_models, manifests, model_folders
+from pipelines.deployment import Deployment
 from pipelines.pod import CONFIG_MAP, CREDENTIALS, ENDPOINTS, SECRET, Images
 from zeroskew.errors import ConfigError, PipelineError
 from zeroskew.model_config import load_model_config
@@ -39,10 +40,33 @@ def platform(documents, name):
     return platforms["kubernetes"]["deploymentSpec"]["executors"][name]
 
 
-def test_each_model_has_its_three_pipelines(compiled):
-    assert set(compiled) == {"training", "materialisation", "batch-prediction"}
+def test_each_model_has_its_pipelines(compiled):
+    assert set(compiled) == {
+        "training", "materialisation", "batch-prediction", "consistency-audit"
+    }  # fmt: skip
     assert [d["kind"] for d in compiled["training"]] == ["Pipeline", "PipelineVersion"]
     assert MODEL in model_folders()
+
+
+def test_with_a_deployment_training_ends_with_its_commit(tmp_path):
+    deployment = Deployment("s3://models", "registry.test/triton:1f3a9c2", "team")
+    paths = compile_models(
+        [MODEL], tmp_path, Images("registry.test/z:1f3a9c2"), CODE, deployment=deployment
+    )
+    (training,) = [path for path in paths if path.stem == "training"]
+    documents = list(yaml.safe_load_all(training.read_text()))
+    assert {"exec-publish", "exec-deploy"} <= set(executors(documents))
+    spec = documents[1]["spec"]["pipelineSpec"]
+    (won,) = [t for t in spec["root"]["dag"]["tasks"].values() if "triggerPolicy" in t]
+    assert "loses" in won["triggerPolicy"]["condition"]
+    with_token = [
+        name for name in executors(documents)
+        if any(
+            each["secretName"] == "zeroskew-git"
+            for each in platform(documents, name).get("secretAsEnv", ())
+        )
+    ]  # fmt: skip
+    assert with_token == ["exec-deploy"], "no other step may push"
 
 
 def test_the_version_is_named_after_commit_and_content(compiled):
