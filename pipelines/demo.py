@@ -4,7 +4,7 @@
 
 Runs the training pipeline through `kfp.local`, materialises the features into the embedded online
 store, serves the champion with a real Triton and shows that what was served equals what would have
-been joined. Then the clock runs through May: the weather leaves what the model was trained on, the
+been joined. Then the clock runs through June: the weather leaves what the model was trained on, the
 monitor's decision starts the training pipeline again, and its version goes through shadow and
 canary while users go on asking; a version that was broken on purpose is taken off before any user
 sees it. Labels say what it was worth. It ends with tables and pages.
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 MODEL = "pipelines/flight_delay"
 PAGE = Path("build/demo.html")
 TRAIN_FROM = "2013-01-01"
-WINTER = (TRAIN_FROM, "2013-03-01")
-SERVED_AT = "2013-05-08T19:00:00"
+WINTER = (TRAIN_FROM, "2013-02-15")
+SERVED_AT = "2013-05-31T19:00:00"
 """An afternoon in New York, in UTC, that no version has seen."""
-LIVE_FROM = "2013-05-09T00:00:00"
+LIVE_FROM = "2013-06-01T00:00:00"
 
 
 @dataclass(frozen=True)
