@@ -26,6 +26,7 @@ from kfp.dsl.graph_component import GraphComponent
 from pipelines.batch_prediction import batch_prediction_pipeline
 from pipelines.consistency_audit import consistency_audit_pipeline
 from pipelines.deployment import Deployment
+from pipelines.live_performance import live_performance_pipeline
 from pipelines.materialisation import materialisation_pipeline
 from pipelines.pod import Images
 from pipelines.training import training_pipeline
@@ -39,6 +40,7 @@ FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] =
     "materialisation": materialisation_pipeline,
     "batch-prediction": batch_prediction_pipeline,
     "consistency-audit": consistency_audit_pipeline,
+    "live-performance": live_performance_pipeline,
 }
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
 UNKNOWN = "unknown"

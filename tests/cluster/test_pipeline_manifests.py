@@ -31,7 +31,7 @@ def in_cluster(cluster, namespace, kind):
 
 def test_every_models_pipelines_are_accepted_and_kept_whole(cluster, namespace, tmp_path):
     paths = compiled(tmp_path)
-    assert len(paths) == 4 * len(model_folders()) >= 4
+    assert len(paths) == 5 * len(model_folders()) >= 5
     cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path)
     assert in_cluster(cluster, namespace, "pipelines") == names(paths, "Pipeline")
     stored = cluster.get("pipelineversions", "-n", namespace)["items"]

@@ -42,7 +42,7 @@ def platform(documents, name):
 
 def test_each_model_has_its_pipelines(compiled):
     assert set(compiled) == {
-        "training", "materialisation", "batch-prediction", "consistency-audit"
+        "training", "materialisation", "batch-prediction", "consistency-audit", "live-performance",
     }  # fmt: skip
     assert [d["kind"] for d in compiled["training"]] == ["Pipeline", "PipelineVersion"]
     assert MODEL in model_folders()
