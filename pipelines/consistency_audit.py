@@ -15,7 +15,8 @@ def consistency_audit_pipeline(model: str | Path, images: Images | None = None) 
     """The pipeline of one model's folder, for `kfp.local` or the compiler.
 
     Run-time parameters: `start_time` and `end_time` of the answers (default: those of the last
-    day), `version` (empty: every version that logged), `limit` (about so many rows; 0: all),
+    day), `version` (a number or an alias; empty: every version that logged, for whom
+    no report is kept), `limit` (about so many rows; 0: all),
     `max_mismatch` (the share of rows that may differ; beyond it the run fails, its report kept)
     and `model`, the folder as the step sees it. It only reads, so it may be retried.
     """
@@ -26,7 +27,7 @@ def consistency_audit_pipeline(model: str | Path, images: Images | None = None) 
     def pipeline(
         start_time: str = "now-1d",
         end_time: str = "now",
-        version: str = "",
+        version: str = "champion",
         limit: int = 0,
         max_mismatch: float = 0.0,
         model: str = Path(model).as_posix(),

@@ -227,6 +227,17 @@ def _live(console: Console, first: Round) -> Story:
             f"{each.traffic.requests:,} requests meanwhile, "
             f"[{colour}]{len(each.traffic.errors)} errors[/]"
         )
+    if story.performance is not None:
+        from zeroskew.cli.monitor_performance import performance_table
+
+        console.print(f"\n[bold]5  look back[/]  [dim]labels known by {story.ended:%Y-%m-%d}[/]")
+        console.print(performance_table(story.performance))
+    for audit in story.audits:
+        colour = "green" if not audit.different else "red"
+        console.print(
+            f"  served = joined?  {audit.values:,} values of {audit.rows:,} logged answers of "
+            f"version {audit.versions[0]}: [{colour}]{audit.different} rows differ[/]"
+        )
     return story
 
 

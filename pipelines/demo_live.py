@@ -25,7 +25,8 @@ from zeroskew.monitoring.monitor_state import Decision
 if TYPE_CHECKING:
     from pipelines.run import LocalRun
 
-STEP = timedelta(hours=12)
+STEP = timedelta(hours=1)
+"""A flight is asked about in the hour before it leaves, which is what the model was trained for."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ class LiveFlights:
         self.now = start
         self.rate = 300.0
         """Requests a second."""
-        self.share = 0.25
+        self.share = 0.5
         """Of the flights that are asked about."""
         self.traffic = Traffic()
         self.problem: BaseException | None = None
@@ -95,8 +96,10 @@ class LiveFlights:
             self.problem = error
 
     def _step(self, moment: datetime) -> None:
-        self._store.materialise(end=moment)
         bodies = self._questions(moment)
+        if not bodies:
+            return
+        self._store.materialise(end=moment)
         while bodies and not self._stop.is_set():
             # In parts, so that a change of rate is heard, and the end.
             part, bodies = bodies[:100], bodies[100:]
@@ -108,7 +111,7 @@ class LiveFlights:
             self.traffic.latencies += sent.latencies
 
     def _questions(self, moment: datetime) -> list[bytes]:
-        """About the flights of the next hours, as of now, which is what the store knows."""
+        """About the flights of the next hour, as of now, which is what the store knows."""
         import polars as pl
 
         until = moment + STEP

@@ -63,6 +63,7 @@ def write_page(
     _served(page, served)
     _watched(page, story)
     _rolled_out(page, story.rolled_out)
+    _looked_back(page, story)
     _curves(page, rounds)
     page.section(
         "INT8 against FP32",
@@ -120,6 +121,35 @@ def _watched(page: Page, story: Story) -> None:
             f"{decision.message}. It started the training pipeline on {until}; "
             f"version {story.version} {story.verdict}.",
             "warn",
+        )
+
+
+def _looked_back(page: Page, story: Story) -> None:
+    page.section(
+        "What it was worth",
+        "Measured on labels that had arrived when the clock stopped, a flight's last answer each: "
+        "`users` are champion and canary together, `shadow` answered nobody.",
+    )
+    if story.performance is not None:
+        rows = [r for r in story.performance.rows if not r.slice and r.start is None]
+        page.table(
+            ["version", "role", "answers", "with label", "AUC", "observed per expected"],
+            [
+                [
+                    row.version, row.role, row.predictions, row.labelled,
+                    "too few labels" if row.auc is None
+                    else f"{row.auc:.4f} [{row.auc_low:.4f}, {row.auc_high:.4f}]",
+                    "" if row.observed_per_expected is None else f"{row.observed_per_expected:.3f}",
+                ]
+                for row in rows
+            ],
+            align="llrrrr",
+        )  # fmt: skip
+    for each in story.audits:
+        page.note(
+            f"Audit of version {each.versions[0]}: {each.different} of {each.rows:,} logged "
+            f"answers ({each.values:,} values) were served other features than the join gives.",
+            "good" if not each.different else "warn",
         )
 
 

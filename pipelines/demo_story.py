@@ -8,9 +8,10 @@ and the version that is broken on purpose.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ from zeroskew.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from pipelines.run import LocalRun
+    from zeroskew.features.audit_result import AuditResult
     from zeroskew.monitoring.monitor_observations import Measurement
     from zeroskew.monitoring.monitor_state import Decision
+    from zeroskew.monitoring.performance import LivePerformance
 
 TRAINING_RATE = 40.0
 """Requests a second while the training pipeline has the other core."""
-AFTERWARDS = timedelta(days=10)
+AFTERWARDS = timedelta(days=5)
 """How long the new champion serves before labels are asked what it was worth."""
 
 
@@ -49,6 +52,10 @@ class Story:
     traffic: Traffic = field(default_factory=Traffic)
     ended: datetime | None = None
     """Of the clock."""
+    performance: LivePerformance | None = None
+    """What labels say of each version, as far as they were known when the clock stopped."""
+    audits: list[AuditResult] = field(default_factory=list)
+    """Of each version."""
 
 
 def live(
@@ -122,7 +129,7 @@ def live(
                 story.version, story.verdict = int(outcome["version"]), str(outcome["verdict"])
         if story.version is not None and story.verdict == "wins":
             story.rolled_out.append(rollouts.bring(story.version, flights, watch))
-            flights.rate, flights.share = 300.0, 0.25
+            flights.rate, flights.share = 300.0, 0.5
             until = flights.now + AFTERWARDS
             turns(rollouts.rollout.turn, watch, until=lambda: flights.now >= until, seconds=120)
         now = registry.champion(config.name) or champion
@@ -131,4 +138,32 @@ def live(
         story.rolled_out.append(rollouts.bring(broken, flights, watch))
         story.ended = flights.now
     story.traffic = flights.traffic
+    _look_back(story, model)
     return story
+
+
+def _look_back(story: Story, model: str) -> None:
+    """Labels have arrived for all but the last flights; and was what was served what was joined?"""
+    from zeroskew.monitoring.reports import write_report
+    from zeroskew.steps.audit import audit_model, keep_report
+    from zeroskew.steps.performance import live_performance
+
+    versions = [str(story.champion), *([str(story.version)] if story.rolled_out[1:] else [])]
+    until = datetime.now(UTC)
+    assert story.ended is not None
+    story.performance = live_performance(
+        model, versions, story.log, since=until - timedelta(hours=1), until=until, now=story.ended
+    )
+    for version in versions:
+        write_report(story.log, story.performance.report(version))
+    before = os.environ.get("ZEROSKEW_PREDICTION_LOG")
+    os.environ["ZEROSKEW_PREDICTION_LOG"] = story.log
+    try:
+        for version in versions:
+            story.audits.append(audit_model(model, version=version))
+            keep_report(story.audits[-1], story.log)
+    finally:
+        if before is None:
+            del os.environ["ZEROSKEW_PREDICTION_LOG"]
+        else:
+            os.environ["ZEROSKEW_PREDICTION_LOG"] = before

@@ -9,7 +9,7 @@ from components.image import IMAGE
 def performance(
     model: str, version: str, days: int, measured: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Measure what a version answered in the last days, and keep the report for the monitor."""
     from zeroskew.steps.performance import measure_live_performance
 

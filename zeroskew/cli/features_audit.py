@@ -56,6 +56,9 @@ def audit(
     metrics: Annotated[
         Path | None, typer.Option(help="Prometheus text to write (textfile collector).")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep a report beside the log, for the monitor.")
+    ] = False,
 ) -> None:
     """Compare what was served, by the prediction log, with the point-in-time join, row by row.
 
@@ -68,7 +71,7 @@ def audit(
 
     Endpoints.from_environment().export()
     from zeroskew.features.audit_metrics import prometheus_text
-    from zeroskew.steps.audit import audit_model
+    from zeroskew.steps.audit import audit_model, keep_report
     from zeroskew.steps.audit_page import audit_page
     from zeroskew.steps.files import write_json, write_text
 
@@ -92,6 +95,8 @@ def audit(
         write_text(page, audit_page(result, max_mismatch))
     if metrics is not None:
         write_text(metrics, prometheus_text(result))
+    if keep:
+        keep_report(result, Endpoints.from_environment().prediction_log)
     _show(result)
     raise typer.Exit(result.exit_code(max_mismatch))
 

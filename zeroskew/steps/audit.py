@@ -53,6 +53,7 @@ def audit_predictions(
     )
     write_json(result, found.to_json() | {"error": _error(found, max_mismatch)})
     write_text(report, audit_page(found, max_mismatch))
+    keep_report(found, Endpoints.from_environment().prediction_log)
     low, high = found.interval
     measures: dict[str, Any] = {"rows": found.rows, "different": found.different}
     if found.rows:
@@ -138,6 +139,40 @@ def open_log(config: ModelConfig, endpoints: Endpoints, version: str = "") -> Au
         if each.base_name.startswith("version=")
     }
     return AuditLog(system, folders, parquet_name, age_name)
+
+
+def keep_report(found: AuditResult, log: str) -> str:
+    """Keep the result beside the log, where monitors and pages look for it; returns where.
+
+    An audit of several versions at once is about none of them, and is not kept: empty then. Raises
+    `ServingError` if it cannot be written.
+    """
+    from zeroskew.monitoring.reports import Report, write_report
+
+    if len(found.versions) != 1:
+        return ""
+    low, high = found.interval
+    return write_report(
+        log,
+        Report(
+            "consistency", found.model, found.versions[0], datetime.fromisoformat(found.audited_at),
+            found.rate if found.rows else None, low, high, found.rows,
+            "" if found.rows else "nothing was logged in this time",
+            {
+                "since": found.since,
+                "until": found.until,
+                "causes": found.by_cause,
+                "features": {
+                    each.feature: {
+                        "values": each.values, "different": each.different, "rate": each.rate,
+                        "causes": each.by_cause,
+                    }
+                    for each in found.features
+                    if each.values
+                },
+            },
+        ),
+    )  # fmt: skip
 
 
 def _registered(model: str, endpoints: Endpoints) -> Callable[[str], str | None]:
