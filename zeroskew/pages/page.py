@@ -5,24 +5,31 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from zeroskew.errors import DataError
-from zeroskew.pages.charts import Svg
+from zeroskew.pages.svg import Svg
 
 Tone = Literal["good", "warn", "bad", "muted", "plain"]
 
 # Control characters, which HTML forbids; tab and line ends stay.
 _FORBIDDEN = {code: "\ufffd" for code in range(32) if code not in (9, 10, 13)} | {127: "\ufffd"}
+
+
+class HasHtml(Protocol):
+    """Markup that has escaped what it was made of."""
+
+    def __html__(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,15 @@ class Page:
 
     def section(self, title: str, text: str = "") -> Page:
         """A heading, with an introducing sentence if given."""
-        return self._add("section", title=title, text=text)
+        taken = [block["anchor"] for block in self._blocks if block["kind"] == "section"]
+        anchor = _anchor(title)
+        while anchor in taken:
+            anchor += "-"
+        return self._add("section", title=title, text=text, anchor=anchor)
+
+    def contents(self) -> Page:
+        """Links to all sections of the page, also those that are added later."""
+        return self._add("contents")
 
     def text(self, text: str) -> Page:
         """A paragraph; empty lines part paragraphs."""
@@ -124,6 +139,10 @@ class Page:
     def figures(self, charts: Iterable[tuple[Svg, str]]) -> Page:
         """Charts with captions, side by side where there is room."""
         return self._add("figures", charts=list(charts))
+
+    def draw(self, mark: HasHtml) -> Page:
+        """Anything of this package that is its own markup, such as a heat map."""
+        return self._add("drawn", mark=Markup(mark.__html__()))  # noqa: S704 - escaped by it
 
     def code(self, text: str) -> Page:
         """Text as typed: a command, a file."""
@@ -185,6 +204,10 @@ def _alignment(cells: Sequence[Any]) -> str:
     seen = [cell for cell in cells if cell is not None]
     numeric = all(isinstance(cell, Number) and not isinstance(cell, bool) for cell in seen)
     return "r" if seen and numeric else "l"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
 def _resource(name: str) -> str:
