@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zeroskew.monitoring.model_facts import ModelFacts
 
 SCORE = "score"
-WORST = 3
+WORST, NEW = 3, 6
 OTHERS = 8
 """Features of the versions besides the first whose history is shown."""
 SEVERE = 1.0
@@ -55,10 +55,18 @@ def drift_section(page: Page, facts: ModelFacts) -> None:
     page.draw(KEY)
     names = by_drift(history)
     page.draw(_heat_map(history, names, len(names)))
+    last = newly_significant(history)
+    if last is not None and last[1] and len(history.periods) > 1:
+        period, new = last
+        told = ", ".join(f"{name} ({period.features[name].psi:.2f})" for name in new[:NEW])
+        more = f" and {len(new) - NEW} more" if len(new) > NEW else ""
+        page.text(
+            f"Above {SIGNIFICANT:g} on {_moment(period, step)} alone, though not over all: "
+            f"{told}{more}."
+        )
     page.figures(
         (_histogram(history, name), _told(history.overall.features[name]))
-        for name in names[:WORST]
-        if name != SCORE
+        for name in [name for name in names if name != SCORE][:WORST]
     )
     for other in facts.histories[1:]:
         names = by_drift(other)[:OTHERS]
@@ -110,18 +118,32 @@ def freshness_section(page: Page, facts: ModelFacts) -> None:
 
 
 def by_drift(history: DriftHistory) -> list[str]:
-    """Features (and `score`), the worst first: by the largest PSI that is more than chance."""
+    """Features (and `score`), the worst first: by PSI over all periods, what may be chance last.
 
-    def worst(name: str) -> tuple[float, float]:
-        seen = [history.overall, *history.periods]
-        found = [p.features[name] for p in seen if name in p.features]
-        sure = [each.psi for each in found if each.verdict != "inconclusive"]
-        overall = history.overall.features.get(name)
-        psi = overall.psi if overall and math.isfinite(overall.psi) else 0.0
-        return max(sure, default=-1.0), psi
+    Single days are no measure of it: of any one day, the weekday has drifted.
+    """
+
+    def worst(name: str) -> tuple[bool, float]:
+        found = history.overall.features[name]
+        return found.verdict != "inconclusive", 0.0 if math.isnan(found.psi) else found.psi
 
     names = [name for name in history.reference.columns if name in history.overall.features]
     return sorted(names, key=worst, reverse=True)
+
+
+def newly_significant(history: DriftHistory) -> tuple[DriftPeriod, list[str]] | None:
+    """The last period that can tell, and what is significant in it but not over all periods."""
+    for period in reversed(history.periods):
+        sure = {n: f for n, f in period.features.items() if f.verdict != "inconclusive"}
+        if sure:
+            new = [
+                name
+                for name, found in sure.items()
+                if found.verdict == "significant"
+                and history.overall.features[name].verdict != "significant"
+            ]
+            return period, sorted(new, key=lambda name: -sure[name].psi)
+    return None
 
 
 def seconds_text(seconds: float) -> str:
@@ -130,6 +152,10 @@ def seconds_text(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:,.1f} s"
+
+
+def _moment(period: DriftPeriod, step: str) -> str:
+    return f"{period.start:%Y-%m-%d}" if step == "day" else f"{period.start:%Y-%m-%d %H:%M}"
 
 
 def _nothing(facts: ModelFacts) -> str:

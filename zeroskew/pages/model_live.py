@@ -193,7 +193,7 @@ def _decision(report: Report) -> list[Any]:
         _minute(report.at), report.version,
         Badge(str(made.get("reason") or "not recorded"), "warn"),
         report.message or "–", window, report.samples,
-        f"…-{checksum}" if checksum else "–",
+        Badge(f"…-{checksum}", "plain") if checksum else "–",
     ]  # fmt: skip
 
 

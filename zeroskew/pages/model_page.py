@@ -53,7 +53,7 @@ def _subtitle(facts: ModelFacts) -> str:
 def _badge(facts: ModelFacts) -> Badge:
     if facts.champion is None:
         return Badge("no champion", "muted")
-    psi, _, _ = _largest(facts.watched)
+    psi, _ = _largest(facts.watched)
     if math.isnan(psi):
         return Badge("nothing to judge yet", "muted")
     if psi > SIGNIFICANT:
@@ -80,11 +80,11 @@ def _served(facts: ModelFacts) -> Tile:
 
 
 def _worst(facts: ModelFacts) -> Tile:
-    psi, name, when = _largest(facts.watched)
+    psi, name = _largest(facts.watched)
     if math.isnan(psi):
         return Tile("Largest PSI", None, "too few predictions", "muted")
     tone: Tone = "bad" if psi > SIGNIFICANT else "warn" if psi >= MODERATE else "good"
-    return Tile("Largest PSI", f"{psi:.2f}", f"{name}, {when}", tone)
+    return Tile("Largest PSI", f"{psi:.2f}", f"{name}, over all", tone)
 
 
 def _auc(facts: ModelFacts) -> Tile:
@@ -117,21 +117,8 @@ def _decided(facts: ModelFacts) -> Tile:
     return Tile("Decisions", len(facts.decisions), note)
 
 
-def _largest(history: DriftHistory | None) -> tuple[float, str, str]:
-    """The largest conclusive PSI of a feature: of the last period that can tell, else of all."""
-    if history is None:
-        return math.nan, "", ""
-    for period in (*reversed(history.periods), history.overall):
-        sure = [
-            (each.psi, name)
-            for name, each in period.features.items()
-            if each.verdict != "inconclusive"
-        ]
-        if sure:
-            psi, name = max(sure)
-            whole = period is history.overall
-            when = "all periods" if whole else f"{period.start:%Y-%m-%d}"
-            if history.step == "hour" and not whole:
-                when += f" {period.start:%H:%M}"
-            return psi, name, when
-    return math.nan, "", ""
+def _largest(history: DriftHistory | None) -> tuple[float, str]:
+    """The largest PSI of all periods together that is more than chance, and of what."""
+    features = {} if history is None else history.overall.features
+    sure = [(f.psi, name) for name, f in features.items() if f.verdict != "inconclusive"]
+    return max(sure, default=(math.nan, ""))

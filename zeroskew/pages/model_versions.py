@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from zeroskew.pages.marks import Chain, Link
-from zeroskew.pages.page import Badge, Page, Tone, number_text
+from zeroskew.pages.page import Badge, Page, Tone
 from zeroskew.pages.time_charts import interval_chart
 
 if TYPE_CHECKING:
@@ -36,10 +36,9 @@ def versions_section(page: Page, facts: ModelFacts) -> None:
     newest = list(reversed(facts.versions))
     metric = _metric(facts)
     page.table(
-        ["Version", "", "Registered", metric or "Metric", "Verdict", "Better by",
-         "Training rows", "Seconds", "Cost"],
+        ["Version", "", "Registered (UTC)", metric or "Metric", "Verdict", "Better by", "Trained"],
         [_row(each, metric) for each in newest[:SHOWN]],
-        align="lllllrrrr",
+        align="lllrllr",
     )  # fmt: skip
     if len(newest) > SHOWN:
         page.text(f"And {len(newest) - SHOWN} older versions, which the registry lists.")
@@ -100,21 +99,18 @@ def _row(each: VersionFacts, metric: str) -> list[Any]:
     made = f"{each.created:%Y-%m-%d %H:%M}"
     record = each.record
     if record is None:
-        return [each.version, badges, made, f"not recorded: {each.problem}", "", "", "", "", ""]
+        return [each.version, badges, made, f"not recorded: {each.problem}", "", "", ""]
     verdict, tone = _VERDICTS.get(record.verdict, (record.verdict or "not recorded", "muted"))
     against = f" against {record.compared_against}" if record.compared_against else ""
     better = "–"
     if record.difference is not None:
-        margin = "" if record.margin is None else f", margin {record.margin:g}"
+        margin = "" if record.margin is None else f"; margin {record.margin:g}"
         better = f"{record.difference} {record.compared_by}{margin}"
     measure = record.metrics.get(metric)
     return [
         each.version, badges, made,
         "–" if measure is None else str(measure),
-        Badge(verdict + against, tone), better,
-        number_text(record.data_rows),
-        "–" if record.training_seconds is None else f"{record.training_seconds:,.1f}",
-        _cost(record) or "–",
+        Badge(verdict + against, tone), better, _effort(record) or "–",
     ]  # fmt: skip
 
 
@@ -138,8 +134,9 @@ def _steps(each: VersionFacts, facts: ModelFacts, metric: str) -> list[tuple[str
         ("features", record.feature_service, f"schema {record.feature_schema_version[:12]}"),
         ("code", _code(record), record.image.rpartition("/")[2]),
     ]
-    if record.training_seconds is not None:
-        steps.append(("trained in", f"{record.training_seconds:,.1f} s", _cost(record)))
+    if effort := _effort(record):
+        seconds, _, cost = effort.partition(", ")
+        steps.append(("trained in", seconds, cost))
     if (measure := record.metrics.get(metric)) is not None:
         reason = record.verdict_reason
         steps.append((metric, f"{measure.value:.4f}", reason if len(reason) < 90 else ""))
@@ -194,7 +191,11 @@ def _code(record: VersionRecord) -> str:
     return sha[:12] + (f"-{dirty}" if dirty else "")
 
 
-def _cost(record: VersionRecord) -> str:
-    if record.compute_cost is None:
+def _effort(record: VersionRecord) -> str:
+    """Seconds of training, and what they cost."""
+    if record.training_seconds is None:
         return ""
-    return f"{record.compute_cost:,.4g} {record.currency}".strip()
+    text = f"{record.training_seconds:,.1f} s"
+    if record.compute_cost:
+        text += f", {record.compute_cost:.3g} {record.currency}".rstrip()
+    return text

@@ -17,10 +17,17 @@ class Svg(Markup):
     """A finished chart: markup that a page takes as it is."""
 
 
-def drawing(parts: Sequence[str], width: float, height: float, title: str, description: str) -> Svg:
-    """The whole chart; title and description are what is read out."""
+def drawing(
+    parts: Sequence[str],
+    width: float,
+    height: float,
+    title: str,
+    description: str,
+    kind: str = "chart",
+) -> Svg:
+    """The whole chart; title and description are what is read out, `kind` is its classes."""
     head = (
-        f'<svg class="chart" role="img" viewBox="0 0 {num(width)} {num(height)}" '
+        f'<svg class="{kind}" role="img" viewBox="0 0 {num(width)} {num(height)}" '
         f'xmlns="http://www.w3.org/2000/svg"><title>{escape(title)}</title>'
         f"<desc>{escape(description)}</desc>"
     )

@@ -156,8 +156,7 @@ def sparkline(values: Sequence[float], *, title: str, width: int = 150, height: 
     if path:
         parts.append(f'<path class="line s1" d="{path}"/>')
         parts.append(f'<circle class="f1" cx="{num(last[0])}" cy="{num(last[1])}" r="2.5"/>')
-    drawn = svg.drawing(parts, width, height, title, title)
-    return Svg(drawn.replace('class="chart"', 'class="chart spark"', 1))
+    return svg.drawing(parts, width, height, title, title, "chart spark")
 
 
 def time_ticks(first: datetime, last: datetime, about: int = 7) -> list[tuple[datetime, str]]:
