@@ -1,4 +1,4 @@
-"""One turn for one ModelRollout: observe, ask the machine, do what it says, store its memory.
+"""One turn for one ModelRollout: observe, ask the machine, store its memory, do what it says.
 
 Everything that decides is in zeroskew/rollout/machine.py. What is done here is done in the order it
 gives, stops at the first refusal, and may be lost or repeated at any point: server-side apply,
@@ -130,25 +130,25 @@ class RolloutReconciler:
             body = await self._finalizers(key, body, [*finalizers, FINALIZER])
         seen = await self._observe(key, body, spec, generation)
         status, actions = step(spec, status, seen, now)
-        problem: Exception | None = None
-        released = False
+        # What happened is told under a name of its own, so that telling it again does no harm. The
+        # status is stored before anything is done: who is killed in between finds it undone, and
+        # does it; the other way round, a step that was taken would be taken back first.
         for action in actions:
-            if problem is not None and not isinstance(action, EmitEvent):
+            if isinstance(action, EmitEvent):
+                await self._event(key, body, status, action)
+        if not any(isinstance(action, Release) for action in actions):
+            await self._store(key, body, status)
+        for action in actions:
+            if isinstance(action, EmitEvent):
                 continue
             try:
-                await self._act(key, body, spec, status, action)
+                await self._act(key, body, spec, action)
             except (Refused, PromotionFailed, ConfigError) as error:
-                problem = error
                 await self._event(key, body, status, EmitEvent(
                     "Warning", f"{type(action).__name__}Failed", " ".join(str(error).split())
                 ))  # fmt: skip
-                continue
+                raise
             ACTIONS.labels(type(action).__name__).inc()
-            released = released or isinstance(action, Release)
-        if not released:
-            await self._store(key, body, status)
-        if problem is not None:
-            raise problem
         if status.run is not None or status.retired or deleting:
             return BUSY_SECONDS
         return IDLE_SECONDS
@@ -184,7 +184,6 @@ class RolloutReconciler:
         key: RolloutKey,
         body: Mapping[str, Any],
         spec: RolloutSpec,
-        status: RolloutStatus,
         action: Action,
     ) -> None:
         namespace, name = key
@@ -206,9 +205,7 @@ class RolloutReconciler:
             self._analyses.start(key, action)
         elif isinstance(action, MoveAlias):
             self._promoter.start(key, action)
-        elif isinstance(action, EmitEvent):
-            await self._event(key, body, status, action)
-        else:
+        elif isinstance(action, Release):
             await self._release(key, body)
 
     async def _store(self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus) -> None:

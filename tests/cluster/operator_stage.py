@@ -65,7 +65,7 @@ def prepare(cluster: Cluster, crds: Path) -> None:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path):
-    """A real MLflow server on SQLite; its address."""
+    """A real MLflow server on SQLite; its address, and the group of its processes."""
     (port,) = free_ports(1)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -83,7 +83,7 @@ def mlflow_server(folder: Path):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        yield url
+        yield url, process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -139,6 +139,7 @@ class Stage:
     registry: Registry
     stand_in: StandIn
     operator: OperatorProcess
+    mlflow_pid: int
 
     def namespace(self) -> str:
         name = f"t-{os.urandom(4).hex()}"
@@ -191,7 +192,7 @@ def operator_stage(assets: Path, kubectl: str, crds: Path, folder: Path, **envir
         (folder / part).mkdir()
     with (
         Cluster(assets, kubectl, folder / "cluster") as cluster,
-        mlflow_server(folder / "mlflow") as url,
+        mlflow_server(folder / "mlflow") as (url, mlflow_pid),
     ):
         prepare(cluster, crds)
         operator = OperatorProcess(
@@ -202,6 +203,6 @@ def operator_stage(assets: Path, kubectl: str, crds: Path, folder: Path, **envir
             operator.start()
             try:
                 operator.wait_healthy()
-                yield Stage(cluster, Registry(url), stand_in, operator)
+                yield Stage(cluster, Registry(url), stand_in, operator, mlflow_pid)
             finally:
                 operator.kill()

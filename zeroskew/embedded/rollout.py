@@ -168,9 +168,9 @@ class LocalRollout:
         if self._spec is None:
             return self.status
         self.status, actions = step(self._spec, self.status, self._observe(), datetime.now(UTC))
+        self._remember()
         for action in actions:
             self._act(action)
-        self._remember()
         return self.status
 
     def _observe(self) -> Observations:

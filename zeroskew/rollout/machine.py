@@ -2,8 +2,9 @@
 
     status, actions = step(spec, status, observations, now)
 
-Whoever drives it does the actions in order, stops at the first that does not work, stores the
-status, and calls again soon. Nothing depends on how often it is called or on whether an action or
+Whoever drives it stores the status, does the actions in order, stops at the first that does not
+work, and calls again soon. (Acting first is safe, too, but who is killed before the status is
+stored would take the last step back and take it again.) Nothing depends on how often it is called or on whether an action or
 a status was lost on the way: what is not observed to be done is asked for again, and what is, is
 not.
 
