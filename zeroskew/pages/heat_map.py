@@ -76,7 +76,7 @@ class HeatMap:
             for row in rows
         )
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+            f'<div class="scroll newest" tabindex="0" role="region" aria-label="{escape(caption)}">'
             f'<table class="heat"><thead><tr><th scope="col">{escape(self.corner)}</th>{heads}'
             f"</tr>{top}</thead><tbody>{body}</tbody></table></div>"
         )

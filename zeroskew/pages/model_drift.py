@@ -53,6 +53,7 @@ def drift_section(page: Page, facts: ModelFacts) -> None:
             page.note(_nothing(facts))
         return
     page.draw(KEY)
+    page.text(f"Counted: predictions as {' or '.join(history.roles)}.")
     names = by_drift(history)
     page.draw(_heat_map(history, names, len(names)))
     last = newly_significant(history)
@@ -170,12 +171,11 @@ def _heat_map(history: DriftHistory, names: list[str], open_rows: int) -> HeatMa
     periods = history.periods
     whole = history.overall
     rows = [HeatRow(name, [_cell(each, name) for each in (whole, *periods)]) for name in names]
-    roles = " and ".join(history.roles)
     return HeatMap(
         columns=[("", "all"), *_heads(history)],
         rows=rows,
         caption=f"Version {history.version}: PSI by feature and {history.step}",
-        corner=f"Version {history.version} as {roles}",
+        corner=f"Version {history.version}",
         top=[_count(each.rows) for each in (whole, *periods)],
         top_name="predictions",
         open_rows=min(open_rows, 30),
@@ -229,8 +229,10 @@ def _histogram(history: DriftHistory, name: str) -> Svg:
 
 def _told(found: FeatureDrift) -> str:
     said = f"PSI {found.psi:.3f} ({found.verdict}) in {found.rows:,} predictions"
-    if found.null_rate or found.outside:
-        said += f"; {found.null_rate:.1%} without a value, {found.outside:.1%} outside"
+    if found.null_rate:
+        said += f", {found.null_rate:.1%} without a value"
+    if found.outside:
+        said += f", {found.outside:.1%} outside the training range"
     return said + "."
 
 

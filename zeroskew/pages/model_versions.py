@@ -156,7 +156,7 @@ def _answers(each: VersionFacts, facts: ModelFacts) -> tuple[str, str]:
     if became:
         after = [change.at for change in facts.changes if change.replaced == each.version]
         return "nobody now", f"champion until {after[-1][:10]}" if after else "was champion"
-    return ("challenger", "") if "challenger" in each.aliases else ("nobody", each.stage)
+    return "nobody yet", "challenger" if "challenger" in each.aliases else each.stage
 
 
 def _metric(facts: ModelFacts) -> str:
