@@ -99,7 +99,7 @@ def drift_history(
         served = tuple(day for day in served if _midnight(day) < until.astimezone(UTC))
     if not served:
         return None
-    first = max(served[0], served[-1] - (days - 1) * DAY)
+    first = min(day for day in served if day > served[-1] - days * DAY)
     hours = [h for day in (first, served[-1]) for h in days_of.hours(model, version, day)]
     start, end, step = _midnight(first), _midnight(served[-1]) + DAY, DAY
     if hours and hours[-1] + HOUR - hours[0] < BY_HOUR:
