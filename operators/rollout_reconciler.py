@@ -83,6 +83,8 @@ class RolloutReconciler:
         self._cluster, self._cache = cluster, cache
         self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
+        self._valid: dict[RolloutKey, RolloutSpec] = {}
+        """The last spec that was right."""
         self.phases: dict[RolloutKey, str] = {}
         """What every rollout's phase was at its last turn."""
 
@@ -93,6 +95,7 @@ class RolloutReconciler:
             self._analyses.forget(key)
             self._promoter.forget(key)
             self.phases.pop(key, None)
+            self._valid.pop(key, None)
             return None
         began = time.perf_counter()
         try:
@@ -117,19 +120,26 @@ class RolloutReconciler:
             return None
         generation, now = int(metadata.get("generation", 0)), datetime.now(UTC)
         status = _remembered(key, body.get("status"))
+        refused: ConfigError | None = None
         try:
             spec = parse_spec(body.get("spec"), where=f"ModelRollout {key[0]}/{key[1]}")
             service_name(key[1], int(spec.model_ref.version))
+            self._valid[key] = spec
         except ConfigError as error:
             if deleting:
                 await self._release(key, body)
                 return None
-            await self._store(key, body, refuse(status, str(error), generation, now))
-            return REFUSED_SECONDS
+            if key not in self._valid:
+                await self._store(key, body, refuse(status, str(error), generation, now))
+                return REFUSED_SECONDS
+            # A canary is judged on while somebody looks for his mistake.
+            refused, spec = error, self._valid[key]
         if not deleting and FINALIZER not in finalizers:
             body = await self._finalizers(key, body, [*finalizers, FINALIZER])
         seen = await self._observe(key, body, spec, generation)
         status, actions = step(spec, status, seen, now)
+        if refused is not None:
+            status = refuse(status, str(refused), generation, now, goes_on=True)
         # What happened is told under a name of its own, so that telling it again does no harm. The
         # status is stored before anything is done: who is killed in between finds it undone, and
         # does it; the other way round, a step that was taken would be taken back first.

@@ -2,9 +2,6 @@
 
 What is read depends on hours, roles and servers, never on how many predictions there were. An hour
 that has begun before the window's start, or goes on after its end, counts as a whole.
-
-Counts are kept as one vector per file, so that a day is a sum of vectors and many monitors fit into
-little memory.
 """
 
 from __future__ import annotations
@@ -21,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroskew.errors import DataError, ServingError
-from zeroskew.profiles import CategoricalProfile, NumericProfile, Profile
+from zeroskew.monitoring.profile_vectors import Layout, emptied, packed, unpacked
+from zeroskew.profiles import Profile
 from zeroskew.serving.log_profiles import FOLDER, FORMAT, REFERENCE
 from zeroskew.serving.log_sink import check_sink, sink_filesystem
 from zeroskew.serving.log_spool import quoted
 
 CACHE_BYTES = 64 << 20
+SETTLED = timedelta(seconds=60)
+"""A store may tell times of change by the second, from a clock of its own: a file that is younger
+may have changed and look the same, so it is read again."""
 HOUR = timedelta(hours=1)
 
 
@@ -60,15 +61,6 @@ class ServedWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where each column's counts are in a vector, and the bins they were counted in."""
-
-    columns: tuple[tuple[str, str, tuple[Any, ...], tuple[float | None, float | None]], ...]
-    """Name, kind, edges or values, range."""
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Hour:
     layout: Layout
     counts: NDArray[np.int64]
@@ -76,6 +68,12 @@ class _Hour:
     missing: Mapping[str, int]
     stale: Mapping[str, int]
     ages: Mapping[str, ViewAge]
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        named = len(self.missing) + len(self.stale) + len(self.ages)
+        return 1024 + self.counts.nbytes + 128 * named
 
 
 class ServedProfiles:
@@ -87,7 +85,7 @@ class ServedProfiles:
         self._system, self._root = sink_filesystem(check_sink(log))
         self._room, self._used = cache_bytes, 0
         self._hours: OrderedDict[tuple[str, int, int], _Hour] = OrderedDict()
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[Layout, Layout] = {}
 
     def reference(self, model: str, version: str) -> Profile | None:
         """The training set of a version, as its servers know it; None before anything was served.
@@ -99,7 +97,10 @@ class ServedProfiles:
             raw = _parsed(self._read(path), path)
         except FileNotFoundError:
             return None
-        return Profile.from_json(raw["profile"])
+        try:
+            return Profile.from_json(raw.get("profile") or {})
+        except DataError as error:
+            raise DataError(error.what, where=path) from None
 
     def window(
         self,
@@ -199,76 +200,36 @@ class ServedProfiles:
             self._hours.move_to_end(key)
             return self._hours[key]
         try:
-            raw = _parsed(self._read(path), path)
+            made = self._made(_parsed(self._read(path), path), path)
         except FileNotFoundError:
             return None
-        layout, counts = packed(raw["profile"], path)
-        layout = self._layouts.setdefault(hash(layout), layout)
-        ages = {
-            view: ViewAge(age["count"], age["mean"], age["max"])
-            for view, age in raw["feature_age"].items()
-            if age["count"]
-        }
-        made = _Hour(layout, counts, int(raw["rows"]), raw["missing"], raw["stale"], ages)
-        self._hours[key] = made
-        self._used += counts.nbytes
-        while self._used > self._room and len(self._hours) > 1:
+        if changed <= (datetime.now(UTC) - SETTLED).timestamp() * 1e9:
+            self._hours[key] = made
+            self._used += made.size
+        while self._used > self._room:
             _, old = self._hours.popitem(last=False)
-            self._used -= old.counts.nbytes
+            self._used -= old.size
         return made
 
-
-def packed(raw: Mapping[str, Any], where: str = "profile") -> tuple[Layout, NDArray[np.int64]]:
-    """The JSON form of a profile as bins and one vector of counts.
-
-    Smallest and largest values are left out. Raises `DataError` for what is no profile.
-    """
-    columns, counts = [], []
-    try:
-        for name, column in raw["columns"].items():
-            if column["kind"] == "numeric":
-                low, high = column["range"]
-                columns.append((name, "numeric", tuple(column["edges"]), (low, high)))
-                counts += column["counts"]
-                counts += (column["nulls"], column["infinite"], *column["outside"])
-            else:
-                columns.append((name, "categorical", tuple(column["values"]), (None, None)))
-                counts += column["counts"]
-                counts += (column["unseen"], column["nulls"])
-        vector = np.array(counts, np.int64)
-        layout = Layout(tuple(columns), len(counts))
-        bins = sum(len(of) + (5 if kind == "numeric" else 2) for _, kind, of, _ in columns)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"is no profile: {error}", where=where) from None
-    if bins != len(counts) or (vector < 0).any():
-        raise DataError("counts do not fit the bins", where=where)
-    return layout, vector
-
-
-def unpacked(layout: Layout, counts: NDArray[np.int64], rows: int) -> Profile:
-    """The profile of a vector."""
-    made: dict[str, NumericProfile | CategoricalProfile] = {}
-    values, at = counts.tolist(), 0
-    for name, kind, bins, (low, high) in layout.columns:
-        if kind == "numeric":
-            end = at + len(bins) + 1
-            nulls, infinite, below, above = values[end : end + 4]
-            made[name] = NumericProfile(
-                bins, low, high, tuple(values[at:end]), nulls, infinite, below, above
-            )
-            at = end + 4
-        else:
-            end = at + len(bins)
-            unseen, nulls = values[end : end + 2]
-            made[name] = CategoricalProfile(bins, tuple(values[at:end]), unseen, nulls)
-            at = end + 2
-    return Profile(made, rows)
-
-
-def emptied(profile: Profile) -> Profile:
-    """The same bins with nothing in them."""
-    layout, counts = packed(profile.to_json())
-    return unpacked(layout, np.zeros_like(counts), 0)
+    def _made(self, raw: Mapping[str, Any], path: str) -> _Hour:
+        try:
+            layout, counts = packed(raw["profile"], path)
+            ages = {
+                view: ViewAge(int(age["count"]), float(age["mean"]), float(age["max"]))
+                for view, age in raw["feature_age"].items()
+                if age["count"]
+            }
+            names = [
+                {str(name): int(count) for name, count in raw[kind].items()}
+                for kind in ("missing", "stale")
+            ]
+            rows, (missing, stale) = int(raw["rows"]), names
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"is no profile of a prediction log: {type(error).__name__} {error}", where=path
+            ) from None
+        layout = self._layouts.setdefault(layout, layout)
+        return _Hour(layout, counts, rows, missing, stale, ages)
 
 
 def _parsed(content: bytes, path: str) -> dict[str, Any]:

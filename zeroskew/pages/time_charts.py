@@ -164,12 +164,13 @@ def time_ticks(first: datetime, last: datetime, about: int = 7) -> list[tuple[da
     apart = (last - first) / about
     step = next((each for each in _STEPS if each >= apart), _STEPS[-1])
     day = step >= timedelta(days=1)
+    form = "%d %b %Y" if last - first > timedelta(days=300) else "%d %b" if day else "%d %b %H:%M"
     start = first.replace(minute=0, second=0, microsecond=0)
     start = start.replace(hour=0 if day else start.hour - start.hour % max(1, step.seconds // 3600))
     found = []
     while start <= last:
         if start >= first:
-            found.append((start, f"{start:%d %b}" if day else f"{start:%d %b %H:%M}"))
+            found.append((start, start.strftime(form)))
         start += step
     return found
 

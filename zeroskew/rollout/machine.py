@@ -4,9 +4,9 @@
 
 Whoever drives it stores the status, does the actions in order, stops at the first that does not
 work, and calls again soon. (Acting first is safe, too, but who is killed before the status is
-stored would take the last step back and take it again.) Nothing depends on how often it is called or on whether an action or
-a status was lost on the way: what is not observed to be done is asked for again, and what is, is
-not.
+stored would take the last step back and take it again.) Nothing depends on how often it is called
+or on whether an action or a status was lost on the way: what is not observed to be done is asked
+for again, and what is, is not.
 
 What holds at every call:
 
@@ -67,9 +67,14 @@ def step(
     return describe(view), (*actions, *view.events)
 
 
-def refuse(status: RolloutStatus, message: str, generation: int, now: datetime) -> RolloutStatus:
-    """The status for a spec that `parse_spec` refused: nothing is changed but the conditions."""
-    return refusal(status, message, generation, now.replace(microsecond=0))
+def refuse(
+    status: RolloutStatus, message: str, generation: int, now: datetime, *, goes_on: bool = False
+) -> RolloutStatus:
+    """The status for a spec that `parse_spec` refused: nothing is changed but the conditions.
+
+    `goes_on`: `step` was called with the last spec that was right, and this is its status.
+    """
+    return refusal(status, message, generation, now.replace(microsecond=0), goes_on=goes_on)
 
 
 def _adopt(view: View) -> View:

@@ -33,12 +33,17 @@ def described(view: View, phase: Phase, message: str) -> RolloutStatus:
     )
 
 
-def refusal(status: RolloutStatus, message: str, generation: int, now: datetime) -> RolloutStatus:
-    """The status of a rollout whose spec is wrong: as it was, and saying so."""
-    said: list[_Said] = [
-        ("Accepted", "False", "InvalidSpec", message),
-        ("Progressing", "False", "InvalidSpec", "nothing is done until the spec is mended"),
-    ]
+def refusal(
+    status: RolloutStatus, message: str, generation: int, now: datetime, *, goes_on: bool = False
+) -> RolloutStatus:
+    """The status of a rollout whose spec is wrong: as it was, and saying so.
+
+    `goes_on`: it is worked on by the last spec that was right.
+    """
+    said: list[_Said] = [("Accepted", "False", "InvalidSpec", message)]
+    if not goes_on:
+        text = "nothing is done until the spec is mended"
+        said.append(("Progressing", "False", "InvalidSpec", text))
     conditions = merged(status.conditions, said, generation, now)
     first = message.splitlines()[0] if message else "the spec is wrong"
     return replace(status, message=first, observed_generation=generation, conditions=conditions)
