@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 # A scheme other than these could run something, or leak where the page was opened.
-_HARMLESS = re.compile(r"^(https?://[^\s]+|(?!//)[^\s:?#\\"'<>]+([?#][^\s]*)?)$")
+_HARMLESS = re.compile(r"""^(https?://[^\s"'<>]+|(?!//)[^\s:?#\\"'<>]+([?#][^\s"'<>]*)?)$""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,10 @@ def band_chart(
     if y_label:
         turn = f' transform="rotate(-90 14 {num(top + plot_h / 2)})"'
         parts.append(svg.text(14, top + plot_h / 2, y_label, "middle", more=turn))
-    for i, line in enumerate(series.values()):
+    unbroken = {name: _unbroken(line) for name, line in series.items()}
+    for i, runs in enumerate(unbroken.values()):
         hue = svg.hue(i)
-        for run in _unbroken(line):
+        for run in runs:
             ends = [p for p in run if math.isfinite(p.low) and math.isfinite(p.high)]
             if len(ends) > 1:
                 there = " ".join(f"{num(px(p.at))},{num(py(p.high))}" for p in ends)
@@ -90,12 +91,12 @@ def band_chart(
                 f"<title>{p.at:%Y-%m-%d %H:%M}: {_interval(p)}</title></circle>"
                 for p in run
             ]
-    told = description or "; ".join(
-        f"{name}: {_interval(line[-1])} on {line[-1].at:%Y-%m-%d}"
-        for name, line in series.items()
-        if line
+    told = "; ".join(
+        f"{name}: {_interval(runs[-1][-1])} on {runs[-1][-1].at:%Y-%m-%d}"
+        for name, runs in unbroken.items()
+        if runs
     )
-    return svg.drawing(parts, width, height, title, told)
+    return svg.drawing(parts, width, height, title, description or told)
 
 
 def interval_chart(
