@@ -62,6 +62,7 @@ class ServedWindow:
 
 @dataclass(frozen=True, slots=True)
 class _Hour:
+    role: str
     layout: Layout
     counts: NDArray[np.int64]
     rows: int
@@ -126,7 +127,7 @@ class ServedProfiles:
         ages: dict[str, ViewAge] = {}
         for path, size, changed in self._files(model, version, since, until, roles):
             hour = self._hour(path, size, changed)
-            if hour is None:
+            if hour is None or hour.role not in roles:
                 continue
             digest.update(f"{path} {size} {changed}\n".encode())
             if layout is None or total is None:
@@ -223,13 +224,13 @@ class ServedProfiles:
                 {str(name): int(count) for name, count in raw[kind].items()}
                 for kind in ("missing", "stale")
             ]
-            rows, (missing, stale) = int(raw["rows"]), names
+            role, rows, (missing, stale) = raw["role"], int(raw["rows"]), names
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"is no profile of a prediction log: {type(error).__name__} {error}", where=path
             ) from None
         layout = self._layouts.setdefault(layout, layout)
-        return _Hour(layout, counts, rows, missing, stale, ages)
+        return _Hour(role, layout, counts, rows, missing, stale, ages)
 
 
 def _parsed(content: bytes, path: str) -> dict[str, Any]:
