@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON_ENV := .venv/bin
 
-.PHONY: help install triton kube-tools demo test lint compile bench lock clean
+.PHONY: help install triton kube-tools demo test test-slow lint compile bench lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -17,11 +17,14 @@ triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
 kube-tools: ## helm, kubectl and hadolint for the tests of charts/ and manifests/, below ~/.cache
 	@scripts/install_kube_tools.sh
 
-demo: install triton ## flights → champion v1 → challenger v2 → served, with tables and a page
+demo: install triton ## flights: trained, served, drifted, retrained, rolled out; with a page
 	@$(PYTHON_ENV)/python -m pipelines.demo
 
-test: install triton ## every test, on two cores
-	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install triton ## the tests, on two cores
+	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-slow: install triton ## what takes its time: Ray clusters, operators killed again and again
+	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: install ## ruff, types, import rules
 	@$(PYTHON_ENV)/ruff check .

@@ -20,7 +20,7 @@ import pytest
 from zeroskew.errors import DataError, TrainingError
 from zeroskew.features.row import FeatureRow
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 TICKETS = Path(__file__).parents[1] / "pipelines/models/tickets"
 TOKEN = "0123456789abcdef" * 4
 ROWS = 600

@@ -303,6 +303,7 @@ def test_a_source_cut_short_stops_the_pipeline_at_its_gate(first, tmp_path, home
     assert [e.step for e in events if e.kind == "started"][-1] == "gate: sources"
 
 
+@pytest.mark.slow
 def test_interrupted_while_ray_trains_it_leaves_no_process(first, home, tmp_path):
     """Ctrl-C in the middle of a search: Ray's servers and workers are gone with the rest."""
     script = tmp_path / "script.py"

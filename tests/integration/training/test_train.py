@@ -133,6 +133,7 @@ def test_the_result_says_what_happened(trained) -> None:  # type: ignore[no-unty
     assert result.validation["log_loss"] <= result.validation["log_loss_uncalibrated"] + 1e-6
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_a_finished_search_is_kept(trained) -> None:  # type: ignore
     import zeroskew.training.train as module
 
@@ -200,6 +201,7 @@ print("CPUs", module.train("made", {arguments}).cpus)
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_workers_of_a_given_cluster_share_the_rows(cluster, tmp_path: Path) -> None:
     wanted = f"made.config('workers: 2'), {str(tmp_path / 'both')!r}, ray_address={cluster!r}"
     refused = in_a_process_of_its_own(wanted)
@@ -274,6 +276,7 @@ def ray_processes() -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path) -> None:
     before = ray_processes()
     program = INTERRUPTED.format(
