@@ -17,7 +17,15 @@ from zeroskew.monitoring.monitor_observations import Measured
 from zeroskew.monitoring.monitor_state import FeatureValue, State
 from zeroskew.monitoring.reports import Report
 from zeroskew.monitoring.served_profiles import ServedWindow
-from zeroskew.profiles import CategoricalProfile, ColumnProfile, NumericProfile, Profile, drift
+from zeroskew.profiles import (
+    CategoricalProfile,
+    ColumnProfile,
+    Drift,
+    NumericProfile,
+    Profile,
+    drift,
+)
+from zeroskew.profiles.profile import require_same_bins
 from zeroskew.rollout.analysis_metrics import difference, share
 
 SHOWN = 10
@@ -82,6 +90,7 @@ def _by_feature(
         actual = window.profile.columns.get(name)
         if name == SCORE or actual is None or not chosen(metric, name):
             continue
+        require_same_bins(expected, actual, name)
         made = one(metric, expected, actual)
         if made is None:
             blind += 1
@@ -99,8 +108,7 @@ def _worst(
             return Measured(metric.name, "Inconclusive", text, samples=samples)
         text = f"{metric.name}: the window has no feature that it includes"
         return Measured(metric.name, "Error", text, samples=samples)
-    low_is_bad = metric.range[1] is None
-    values.sort(key=lambda each: each.value, reverse=not low_is_bad)
+    values.sort(key=lambda each: _badness(metric, each), reverse=True)
     failing = [each for each in values if each.state == "Failed"]
     moderate = [each for each in values if each.state == "Moderate"]
     state: State = "Stable"
@@ -113,19 +121,32 @@ def _worst(
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     said = f"{metric.name}: {names}{more} in {samples:,} samples"
     if state != "Stable":
-        said += f", {_limit(metric, state, values[0].value)}"
+        said += f", {_limit(metric, state, shown[0].value)}"
     return Measured(
         metric.name, state, said, values[0].value, samples, tuple(values[:SHOWN]), len(failing)
     )
+
+
+def _badness(metric: DriftMetric, each: FeatureValue) -> tuple[int, float]:
+    low, high = metric.range
+    over = -math.inf if high is None else each.value - high
+    under = -math.inf if low is None else low - each.value
+    return ("Stable", "Moderate", "Failed").index(each.state), max(over, under)
 
 
 def _psi(
     metric: DriftMetric, expected: ColumnProfile, actual: ColumnProfile
 ) -> tuple[float, State] | None:
     found = drift(expected, actual)
-    if math.isnan(found.psi) or not found.conclusive:
+    state = state_of(metric, found.psi)
+    if math.isnan(found.psi) or _may_be_chance(found, state):
         return None
-    return found.psi, state_of(metric, found.psi)
+    return found.psi, state
+
+
+def _may_be_chance(found: Drift, state: State) -> bool:
+    # A range may be so narrow that samples of one distribution are outside of it.
+    return not found.conclusive or (state != "Stable" and found.psi <= found.chance)
 
 
 def _share_of(count: Callable[[ColumnProfile], int]) -> _One:
@@ -164,8 +185,8 @@ def _score(
         return Measured(metric.name, "Error", text, samples=window.rows)
     if window.rows < min_samples or actual is None:
         return _too_few(metric, window.rows, min_samples)
-    found = drift(expected, actual)
-    if not found.conclusive:
+    found = drift(expected, actual, column=SCORE)
+    if _may_be_chance(found, state_of(metric, found.psi)):
         text = f"{metric.name}: {found.psi:.3g} may be chance in {window.rows:,} samples"
         return Measured(metric.name, "Inconclusive", text, samples=window.rows)
     return _single(metric, found.psi, window.rows)
