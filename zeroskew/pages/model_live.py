@@ -164,23 +164,19 @@ def _performance(report: Report) -> list[Mapping[str, Any]]:
 
 
 def _causes(details: Mapping[str, Any]) -> str:
-    causes = _mapping(details.get("by_cause"))
+    causes = _mapping(details.get("causes"))
     return ", ".join(f"{str(cause).replace('_', ' ')}: {count}" for cause, count in causes.items())
 
 
 def _wrong(details: Mapping[str, Any]) -> list[tuple[str, float, str]]:
     """Features with a difference, their rate and causes, the worst first."""
-    features = details.get("features")
     found = []
-    for each in features if isinstance(features, list) else []:
+    for name, each in _mapping(details.get("features")).items():
         rate = _number(_mapping(each).get("rate"))
         if rate > 0:
-            counted: dict[str, float] = {}
-            for causes in _mapping(each.get("causes")).values():
-                for cause, count in _mapping(causes).items():
-                    counted[str(cause)] = counted.get(str(cause), 0.0) + _number(count)
-            told = ", ".join(each.replace("_", " ") for each in counted)
-            found.append((str(each.get("feature")), rate, told))
+            causes = _mapping(each.get("causes"))
+            told = ", ".join(str(cause).replace("_", " ") for cause in causes)
+            found.append((str(name), rate, told))
     return sorted(found, key=lambda one: -one[1])[:BARS]
 
 

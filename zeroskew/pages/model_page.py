@@ -51,9 +51,12 @@ def _subtitle(facts: ModelFacts) -> str:
 
 
 def _badge(facts: ModelFacts) -> Badge:
-    if facts.champion is None:
+    champion, history = facts.champion, facts.watched
+    if champion is None:
         return Badge("no champion", "muted")
-    psi, _ = _largest(facts.watched)
+    if history is not None and history.version != champion.version:
+        return Badge("the champion has not served yet", "muted")
+    psi, _ = _largest(history)
     if math.isnan(psi):
         return Badge("nothing to judge yet", "muted")
     if psi > SIGNIFICANT:

@@ -11,11 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from zeroskew.features.audit_result import AuditResult, FeatureCounts
+from zeroskew.monitoring.monitor_state import Decision
+from zeroskew.monitoring.performance import LivePerformance, Performance
 from zeroskew.monitoring.reports import Report, write_report
 from zeroskew.profiles import Profile
 from zeroskew.record import Measure, VersionRecord
 from zeroskew.registry import Registry
+from zeroskew.rollout.rollout_state import to_json
 from zeroskew.serving.prediction_log import LogSchema, LogSettings, PredictionBatch, PredictionLog
+from zeroskew.steps.audit import keep_report
 
 BROWSER = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("browser.py"))))
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -88,27 +93,37 @@ class Past:
         assert log.counters().written == DAYS * ROWS
 
     def report(self) -> None:
-        stretches = [
-            {"role": "users", "slice": "", "predictions": 600, "labelled": 550,
-             "auc": 0.75 - day / 99, "auc_low": 0.7 - day / 99, "auc_high": 0.8 - day / 99,
-             "start": (START + timedelta(days=day)).isoformat()}
-            for day in range(DAYS)
-        ]  # fmt: skip
-        whole = {**stretches[0], "start": None, "auc": 0.7321}
+        """One of each kind, as their makers keep them."""
         end = START + timedelta(days=DAYS)
-        details = {
-            "performance": {"coverage": {"fraction": 0.917}, "rows": [whole, *stretches]},
-            "consistency": {
-                "by_cause": {"late_data": 7},
-                "features": [{"feature": "feature_5", "rate": 0.01, "causes": {}}],
-            },
-            "decision": {"decision": {"checksum": "abcdef012345" * 5, "reason": "PSI"}},
-        }
-        for kind, said in details.items():
-            write_report(
-                str(self.log),
-                Report(kind, "orders", "2", end, 0.0125, 0.01, 0.02, 3600, f"a {kind}", said),
-            )
+
+        def measured(start: datetime | None, auc: float) -> Performance:
+            return Performance("2", "users", "", start, 600, 550, 90, auc, auc - 0.05, auc + 0.05)
+
+        days = [measured(START + timedelta(days=day), 0.75 - day / 99) for day in range(DAYS)]
+        rows = (measured(None, 0.7321), *days)
+        write_report(str(self.log), LivePerformance("orders", end, 1000, 917, rows).report("2"))
+
+        counts = FeatureCounts("feature_5", "float64", "orders", 3593, 7, 0, 0,
+                               {"mismatch": {"late_data": 7}})  # fmt: skip
+        keep_report(
+            AuditResult(
+                "orders", "orders_v1", "d00d", ("2",), ("champion",), None, None, "answered_at",
+                1.0, 3600, 7, (counts,), (), (), "day", {}, {}, end.isoformat(), 0.5,
+            ),
+            str(self.log),
+        )  # fmt: skip
+
+        decision = Decision(
+            checksum="abcdef012345" * 5, reason="PSI", message="a decision",
+            dominant_metric="feature-psi", failed_metrics=("feature-psi",), model="orders",
+            champion="2", generation=1, window_start=START, window_end=end, rows=3600, at=end,
+        )  # fmt: skip
+        write_report(
+            str(self.log),
+            Report("decision", "orders", "2", end, 0.9, 0.9, 0.9, 3600, "a decision",
+                   {"decision": to_json(decision)}),
+            name=decision.short,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

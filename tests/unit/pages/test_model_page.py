@@ -146,11 +146,11 @@ def facts(**changes) -> ModelFacts:
         "windowStart": "2026-03-01T00:00:00Z", "windowEnd": "2026-03-02T00:00:00Z",
     }  # fmt: skip
     audit = {
-        "by_cause": {"late_data": 40},
-        "features": [
-            {"feature": "amount", "rate": 0.011, "causes": {"mismatch": {"late_data": 40}}},
-            {"feature": "hour", "rate": 0.0, "causes": {}},
-        ],
+        "causes": {"late_data": 40},
+        "features": {
+            "amount": {"rate": 0.011, "causes": {"late_data": 40}},
+            "hour": {"rate": 0.0, "causes": {}},
+        },
     }  # fmt: skip
     rows = [performance(None, 0.74), performance(START, 0.73), performance(START, 0.6, "canary"),
             performance(START + timedelta(days=1), 0.75)]  # fmt: skip
@@ -223,6 +223,12 @@ def test_a_version_of_another_tool_has_no_lineage_and_no_traceback():
     assert "not recorded: fields are missing: data_hash" in text
 
 
+def test_the_verdict_is_about_the_champion():
+    page = text_of(model_page(facts(histories=(history(version="1"),))).render())
+    assert "the champion has not served yet" in page
+    assert "m drifted" not in page
+
+
 def test_hostile_names_are_text():
     evil = history((EVIL, "hour" + EVIL), model=EVIL, version=EVIL)
     ages = {EVIL: ViewAge(5, 1.0, 2.0)}
@@ -235,8 +241,8 @@ def test_hostile_names_are_text():
     bad = replace(bad, stage=EVIL, notes={"route": EVIL})
     details = {
         "coverage": {"fraction": 0.5}, "rows": [performance(None, 0.7, EVIL)],
-        "by_cause": {EVIL: EVIL}, "decision": {"checksum": EVIL, "reason": EVIL},
-        "features": [{"feature": EVIL, "rate": 0.5, "causes": {"x": {EVIL: 1}}}],
+        "causes": {EVIL: EVIL}, "decision": {"checksum": EVIL, "reason": EVIL},
+        "features": {EVIL: {"rate": 0.5, "causes": {EVIL: 1}}},
     }  # fmt: skip
     reports = {
         kind: (replace(report(kind, 0.5, details=details, message=EVIL), version=EVIL),)
@@ -264,8 +270,9 @@ anything = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 known = st.dictionaries(
-    st.sampled_from(["rows", "coverage", "by_cause", "features", "decision"]),
+    st.sampled_from(["rows", "coverage", "causes", "features", "decision"]),
     anything
+    | st.dictionaries(words, st.dictionaries(st.sampled_from(["rate", "causes"]), anything))
     | st.lists(
         st.dictionaries(
             st.sampled_from(["role", "start", "slice", "auc", "rate", "causes", "labelled"]),
