@@ -26,6 +26,9 @@ def main() -> int:
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    if missing := [n for n in ("KUBEBUILDER_ASSETS", "ZEROSKEW_CRDS") if n not in os.environ]:
+        print(f"not run: {' and '.join(missing)} must name the API server's programs and the CRDs")
+        return 0
     beside = Path(sys.executable).parent / "kubectl"
     kubectl = str(beside) if beside.is_file() else shutil.which("kubectl")
     folder = Path(tempfile.mkdtemp(prefix="zeroskew-kills-"))
