@@ -104,6 +104,10 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": name}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
+    def media(self, name: str) -> None:
+        """`print`, `screen`, or empty for what it is."""
+        self.call("Emulation.setEmulatedMedia", media=name)
+
     def picture(self) -> bytes:
         """The whole page, PNG."""
         said = self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -150,6 +150,30 @@ def test_every_band_stands_out_from_its_ground(browser, past, tmp_path):
     browser.scheme("light")
 
 
+def test_a_month_fits_on_paper(browser, past, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
+    found = facts_of(past.model)
+    (history,) = found.histories
+    month = replace(history, periods=history.periods * 5)
+    path = tmp_path / "page.html"
+    model_page(replace(found, histories=(month,))).save(path)
+    browser.size(720, 1000)
+    browser.media("print")
+    browser.open(path)
+    wide = browser.value("document.documentElement.scrollWidth")
+    cells = (
+        "[...document.querySelectorAll('.heat td, .heat th')].map(e => e.getBoundingClientRect())"
+    )
+    ends = browser.value(f"{cells}.map(box => [box.left, box.right])")
+    browser.media("")
+    assert wide <= 720
+    assert len(ends) > 30 * 12
+    assert min(left for left, _ in ends) >= 0
+    assert max(right for _, right in ends) <= 720
+
+
 def test_it_can_be_printed_and_pictured(browser, page):
     browser.size(1280, 900)
     browser.open(page)
