@@ -59,30 +59,24 @@ def gather_facts(
         versions, changes = tried("registry", partial(_registered, registry, model)) or ((), ())
     histories: list[DriftHistory] = []
     kept: dict[Kind, list[Report]] = {kind: [] for kind in REPORTS}
+    logged: tuple[str, ...] | None = None
     if log:
         profiles, served = ServedProfiles(log), ServedDays(log)
-        logged = tried("history", partial(served.versions, model)) or ()
+        logged = tried("history", partial(served.versions, model))
+        if logged is None:
+            # Asked again for every version and kind, a store that is down would take minutes.
+            tried.problems |= dict.fromkeys(REPORTS, tried.problems["history"])
+    if logged is not None:
+        look = partial(drift_history, profiles, served, model, days=days, until=until, roles=roles)
         for version in _in_order(logged, versions):
-            if len(histories) == HISTORIES:
-                break
-            found = tried(
-                "history",
-                partial(
-                    drift_history, profiles, served, model, version,
-                    days=days, until=until, roles=roles,
-                ),
-            )  # fmt: skip
+            found = tried("history", partial(look, version))
             if found is not None and found.rows:
                 histories.append(found)
-        numbers = {*logged, *(each.version for each in versions)}
-        for kind, most in REPORTS.items():
-            for number in sorted(numbers, key=_number, reverse=True):
-                # Decisions are named by their checksum, so the newest are found by reading all.
-                read = most if until is None and kind != "decision" else MOST_READ
-                listed = partial(list_reports, log, kind, model, number, newest=read)
-                reports = tried(kind, listed) or []
-                kept[kind] += [each for each in reports if until is None or each.at < until]
-            kept[kind] = sorted(kept[kind], key=lambda each: each.at, reverse=True)[:most]
+            if len(histories) == HISTORIES:
+                break
+        numbers = sorted({*logged, *(each.version for each in versions)}, key=_number, reverse=True)
+        for kind in REPORTS:
+            kept[kind] = _reports(tried, log, kind, model, numbers, until)
     return ModelFacts(
         model=model,
         at=datetime.now(UTC),
@@ -123,6 +117,24 @@ class _Tried:
         except ZeroskewError as error:
             self.problems.setdefault(what, " ".join(str(error).split()))
             return None
+
+
+def _reports(
+    tried: _Tried,
+    log: str,
+    kind: Kind,
+    model: str,
+    versions: Sequence[str],
+    until: datetime | None,
+) -> list[Report]:
+    """The newest of all versions, newest first."""
+    most, found = REPORTS[kind], []
+    # Decisions are named by their checksum, so the newest are found by reading all.
+    read = most if until is None and kind != "decision" else MOST_READ
+    for version in versions:
+        listed = tried(kind, partial(list_reports, log, kind, model, version, newest=read)) or []
+        found += [each for each in listed if until is None or each.at < until]
+    return sorted(found, key=lambda each: each.at, reverse=True)[:most]
 
 
 def _registered(

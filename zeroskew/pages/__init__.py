@@ -7,7 +7,8 @@
     page.save("report.html")
 
 No script, no font, no image from elsewhere: a page works in a sandboxed frame, offline and in mail.
-Whatever a caller passes in is text and is escaped; only charts and badges are markup.
+Whatever a caller passes in is text and is escaped; only charts, badges and marks are markup.
+`model_page` is the page of a model; its sections are the modules `model_*` beside it.
 """
 
 from zeroskew.pages.charts import (
