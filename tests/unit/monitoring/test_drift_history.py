@@ -45,7 +45,9 @@ def write_hour(log: Path, version: str, hour: datetime, name: str, values: dict,
     folder.mkdir(parents=True, exist_ok=True)
     count = len(values["amount"])
     said = {
-        "format": FORMAT, "rows": count, "missing": {}, "stale": {},
+        "format": FORMAT, "model": "m", "version": version, "role": name.partition("-")[0],
+        "writer": name.partition("-")[2], "segments": [1], "start": hour.isoformat(),
+        "end": hour.isoformat(), "rows": count, "degraded": 0, "missing": {}, "stale": {},
         "feature_age": {"v": {"count": count, "mean": age or 0.0, "max": age or 0.0}},
         "profile": REFERENCE.measure(values).to_json(),
     }  # fmt: skip
