@@ -95,7 +95,9 @@ def demo(
     _verdict(console, rounds[-1].record)
     seconds = time.monotonic() - started
     write_page(page, rounds, consistency, served, story, seconds)
+    watched = _model_page(story, page.with_name(f"{Path(MODEL).name}.html"))
     console.print(f"\n{seconds:.0f} s in all.  The page: [bold]{page.absolute().as_uri()}[/]")
+    console.print(f"Everything about the model: [bold]{watched.absolute().as_uri()}[/]")
     console.print(
         "[dim]Lineage of a version: .venv/bin/zeroskew registry lineage flight_delay "
         f"{rounds[-1].version}[/]"
@@ -239,6 +241,15 @@ def _live(console: Console, first: Round) -> Story:
             f"version {audit.versions[0]}: [{colour}]{audit.different} rows differ[/]"
         )
     return story
+
+
+def _model_page(story: Story, path: Path) -> Path:
+    """What `zeroskew monitor page` draws, of the demo's own prediction log."""
+    from zeroskew.pages.model_page import model_page
+    from zeroskew.steps.model_page import facts_of
+
+    model_page(facts_of(MODEL, days=30, log=story.log)).save(path)
+    return path
 
 
 def _retrained(story: Story) -> Round:
