@@ -94,6 +94,8 @@ def main() -> int:
     kopf.configure(verbose=False, log_format=kopf.LogFormat.JSON)
     # A line per request says nothing that an audit log does not.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # Nor does one per watch event; what was done is logged where it is done.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port)
     registry = kopf.OperatorRegistry()

@@ -8,9 +8,11 @@ deletes and the registry's promotion come to the same when they are done twice.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,7 +52,7 @@ from zeroskew.rollout.rollout_actions import (
 )
 from zeroskew.rollout.rollout_observations import Observations
 from zeroskew.rollout.rollout_spec import RolloutSpec, parse_spec
-from zeroskew.rollout.rollout_state import RolloutStatus, from_json, to_json
+from zeroskew.rollout.rollout_state import LONGEST_SPEC, RolloutStatus, from_json, to_json
 from zeroskew.rollout.version_objects import VERSION_LABEL, version_objects
 
 FINALIZER = PREFIX + "rollout"
@@ -83,8 +85,6 @@ class RolloutReconciler:
         self._cluster, self._cache = cluster, cache
         self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
-        self._valid: dict[RolloutKey, RolloutSpec] = {}
-        """The last spec that was right."""
         self.phases: dict[RolloutKey, str] = {}
         """What every rollout's phase was at its last turn."""
 
@@ -95,7 +95,6 @@ class RolloutReconciler:
             self._analyses.forget(key)
             self._promoter.forget(key)
             self.phases.pop(key, None)
-            self._valid.pop(key, None)
             return None
         began = time.perf_counter()
         try:
@@ -122,24 +121,24 @@ class RolloutReconciler:
         status = _remembered(key, body.get("status"))
         refused: ConfigError | None = None
         try:
-            spec = parse_spec(body.get("spec"), where=f"ModelRollout {key[0]}/{key[1]}")
-            service_name(key[1], int(spec.model_ref.version))
-            self._valid[key] = spec
+            spec = _parsed(key, body.get("spec"))
         except ConfigError as error:
             if deleting:
                 await self._release(key, body)
                 return None
-            if key not in self._valid:
+            if status.run is None or status.valid_spec is None:
                 await self._store(key, body, refuse(status, str(error), generation, now))
                 return REFUSED_SECONDS
             # A canary is judged on while somebody looks for his mistake.
-            refused, spec = error, self._valid[key]
+            refused, spec = error, _parsed(key, json.loads(status.valid_spec))
         if not deleting and FINALIZER not in finalizers:
             body = await self._finalizers(key, body, [*finalizers, FINALIZER])
         seen = await self._observe(key, body, spec, generation)
         status, actions = step(spec, status, seen, now)
-        if refused is not None:
-            status = refuse(status, str(refused), generation, now, goes_on=True)
+        if refused is None:
+            status = _with_spec(status, body["spec"])
+        else:
+            status = refuse(status, str(refused), generation, now, goes_on=status.run is not None)
         # What happened is told under a name of its own, so that telling it again does no harm. The
         # status is stored before anything is done: who is killed in between finds it undone, and
         # does it; the other way round, a step that was taken would be taken back first.
@@ -288,6 +287,18 @@ class RolloutReconciler:
             # What happened matters more than that it is told.
             log.warning("event of %s/%s was refused: %s", *key, error)
         log.info("%s/%s %s: %s", *key, event.reason, event.message)
+
+
+def _parsed(key: RolloutKey, raw: object) -> RolloutSpec:
+    """Raises `ConfigError` for what is no spec of a rollout of this name."""
+    spec = parse_spec(raw, where=f"ModelRollout {key[0]}/{key[1]}")
+    service_name(key[1], int(spec.model_ref.version))
+    return spec
+
+
+def _with_spec(status: RolloutStatus, spec: Mapping[str, Any]) -> RolloutStatus:
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":")) if status.run else ""
+    return replace(status, valid_spec=text if 0 < len(text) <= LONGEST_SPEC else None)
 
 
 def _relevant(body: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ def namespace(cluster, request):
     return name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(tmp_path_factory):
     """The operator before an API server of its own; see operator_stage.Stage."""
     from operator_stage import operator_stage

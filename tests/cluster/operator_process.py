@@ -18,8 +18,8 @@ class OperatorProcess:
 
     def __init__(self, cluster: Cluster, mlflow: str, folder: Path, **environment: str) -> None:
         """`environment`: more for it, over what is set here."""
-        config = folder / "kubeconfig"
-        cluster.write_kubeconfig(config, OPERATOR_TOKEN)
+        self._cluster, self._config = cluster, folder / "kubeconfig"
+        self.reach(None)
         health, metrics = free_ports(2)
         self.health = f"http://127.0.0.1:{health}/healthz"
         self.metrics = f"http://127.0.0.1:{metrics}/metrics"
@@ -27,7 +27,7 @@ class OperatorProcess:
         self.predictions, self.pages = folder / "predictions", folder / "pages"
         self._process = None
         self._environment = os.environ | {
-            "KUBECONFIG": str(config),
+            "KUBECONFIG": str(self._config),
             "ZEROSKEW_MLFLOW": mlflow,
             "ZEROSKEW_PREDICTION_LOG": str(self.predictions),
             "ZEROSKEW_PAGES": str(self.pages),
@@ -35,6 +35,10 @@ class OperatorProcess:
             "ZEROSKEW_OPERATOR_METRICS_PORT": str(metrics),
             "PYTHONFAULTHANDLER": "1",
         } | environment  # fmt: skip
+
+    def reach(self, server: str | None) -> None:
+        """The API server's address from the next start on; None: its own."""
+        self._cluster.write_kubeconfig(self._config, OPERATOR_TOKEN, server)
 
     def start(self) -> None:
         with self.log.open("ab") as log:

@@ -73,7 +73,11 @@ def mlflow_server(folder: Path):
              "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db",
              "--artifacts-destination", str(folder / "artifacts")],
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            # Its six processes for jobs, which nothing here uses, take a core for ten seconds.
+            env=os.environ | {
+                "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
         )  # fmt: skip
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:
@@ -139,6 +143,8 @@ class Stage:
     registry: Registry
     stand_in: StandIn
     operator: OperatorProcess
+    mlflow: str
+    """Its address."""
     mlflow_pid: int
 
     def namespace(self) -> str:
@@ -203,6 +209,6 @@ def operator_stage(assets: Path, kubectl: str, crds: Path, folder: Path, **envir
             operator.start()
             try:
                 operator.wait_healthy()
-                yield Stage(cluster, Registry(url), stand_in, operator, mlflow_pid)
+                yield Stage(cluster, Registry(url), stand_in, operator, url, mlflow_pid)
             finally:
                 operator.kill()

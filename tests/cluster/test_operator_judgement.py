@@ -75,11 +75,12 @@ def breach_to_zero(stage, space, model, began, what):
     last = stage.routes(space, model)[-1]
     assert last.weights == {f"{model}-1": 100}
     assert not last.mirrored
-    first = next(
-        route for route in stage.routes(space, model)
-        if route.at > began and not route.mirrored and not route.weights.get(f"{model}-2")
-    )  # fmt: skip
-    return first.at - began
+    asked_for = [
+        bool(route.mirrored or route.weights.get(f"{model}-2"))
+        for route in stage.routes(space, model)
+    ]
+    off = stage.routes(space, model)[len(asked_for) - asked_for[::-1].index(True)]
+    return off.at - began
 
 
 def test_a_shadow_that_decides_otherwise_is_taken_off(stage, tmp_path):
@@ -114,8 +115,13 @@ def test_a_canary_that_cannot_read_its_features_is_taken_off(stage, tmp_path):
         apply(stage.cluster, manifest(space, 2, "canaried", steps, section=SECTION))
         stage.wait(space, lambda s: s.get("run", {}).get("weight") == 20, name="canaried")
         began = time.monotonic() + 5
-        # A manifest that the schema takes and the operator does not: the canary is judged on.
+        # A manifest that the schema takes and the operator does not: the canary is judged on, also
+        # by an operator that never saw another.
         wrong = manifest(space, 2, "canaried", steps, section=SECTION)
         wrong["spec"]["strategy"]["steps"] = [{"setWeight": 60}, {"setWeight": 20}]
+        stage.operator.kill()
         apply(stage.cluster, wrong)
+        stage.operator.start()
+        stage.operator.wait_healthy()
+        began = max(began, time.monotonic())
         assert breach_to_zero(stage, space, "canaried", began, "errors") < INTERVAL + 15

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from operator_stage import apply, manifest, register
+from wire import Wire
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 STEPS = (
@@ -32,6 +33,43 @@ def test_the_api_server_is_killed_and_comes_back(stage, tmp_path):
     assert time.monotonic() - began < 90
     assert stage.operator.running
     weights = [route.weights.get("outage-2", 0) for route in stage.routes(space, "outage")]
+    assert weights == sorted(weights)
+
+
+@pytest.fixture
+def wire(stage):
+    """Between the operator and the API server."""
+    with Wire(int(stage.cluster.server.rpartition(":")[2])) as wire:
+        stage.operator.kill()
+        stage.operator.reach(f"https://127.0.0.1:{wire.port}")
+        stage.operator.start()
+        stage.operator.wait_healthy()
+        yield wire
+        stage.operator.kill()
+        stage.operator.reach(None)
+        stage.operator.start()
+        stage.operator.wait_healthy()
+
+
+def test_connections_that_are_cut_or_go_silent_are_made_anew(stage, tmp_path, wire):
+    """A silent one is the worse: no watch is told that it has ended."""
+    register(stage.registry, tmp_path, "wired", versions=3)
+    space = stage.namespace()
+    stage.serve(space, 1, model="wired")
+    assert wire.cut() >= 4, "a watch for each kind"
+    began = time.monotonic()
+    apply(stage.cluster, manifest(space, 2, "wired", STEPS[:1]))
+    stage.wait(space, lambda s: s.get("stable") == "2", name="wired")
+    assert time.monotonic() - began < 90
+    wire.silence(True)
+    apply(stage.cluster, manifest(space, 3, "wired", STEPS[:1]))
+    time.sleep(10)
+    assert stage.status(space, "wired").get("run") is None, "it cannot know"
+    wire.silence(False)
+    began = time.monotonic()
+    stage.wait(space, lambda s: s.get("stable") == "3", name="wired")
+    assert time.monotonic() - began < 90
+    weights = [route.weights.get("wired-3", 0) for route in stage.routes(space, "wired")]
     assert weights == sorted(weights)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 T = TypeVar("T")
+LONGEST_SPEC = 262_144
 CAMEL = ConfigDict(alias_generator=to_camel, validate_by_alias=True, extra="ignore")
 
 Phase = Literal[
@@ -191,3 +192,6 @@ class RolloutStatus:
     attempted: str | None = None
     """The last version that was tried."""
     conditions: tuple[Condition, ...] = ()
+    valid_spec: Annotated[str | None, Field(max_length=LONGEST_SPEC)] = None
+    """While an attempt is under way, the last spec that was right, as JSON: by it the attempt is
+    judged where the object says something that cannot be. Left out if it is longer than that."""
