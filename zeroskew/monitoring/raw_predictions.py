@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from zeroskew.errors import DataError, ServingError
-from zeroskew.monitoring.profile_vectors import emptied, packed, unpacked
-from zeroskew.monitoring.served_profiles import ServedProfiles, ServedWindow, ViewAge
+from zeroskew.monitoring.counted_rows import BATCH_ROWS, CountedRows, logged_as
+from zeroskew.monitoring.row_sample import RowSample
+from zeroskew.monitoring.served_profiles import ServedProfiles, ServedWindow
 from zeroskew.profiles import Profile
-from zeroskew.serving.log_schema import parquet_name
 from zeroskew.serving.log_sink import check_sink, sink_filesystem
 from zeroskew.serving.log_spool import quoted
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
-BATCH_ROWS = 32_768
+_T = TypeVar("_T")
 TRIES = 3
 """A log that is tidied up meanwhile loses files between listing and reading."""
 
@@ -59,9 +60,50 @@ class RawPredictions:
         """
         since, until = since.astimezone(UTC), until.astimezone(UTC)
         bins = self._bins(model, version, reference)
+        return self._tried(
+            lambda: self._window(model, version, since, until, roles, bins),
+        )
+
+    def sample(
+        self,
+        model: str,
+        version: str,
+        since: datetime,
+        until: datetime,
+        roles: Sequence[str] = ("champion", "canary"),
+        *,
+        rows: int,
+        seed: int = 0,
+    ) -> tuple[pl.DataFrame, int]:
+        """At most `rows` of them, each as likely as any other, and of how many.
+
+        Columns are those that the version's servers count, by their own names. Raises as `window`.
+        """
+        import polars as pl
+
+        bins = self._bins(model, version, None)
+        since, until = since.astimezone(UTC), until.astimezone(UTC)
+
+        def taken() -> RowSample:
+            made = RowSample(rows, seed)
+            files = list(self._files(model, version, since, until))
+            for _, batch in self._batches(files, since, until, roles, bins):
+                made.add(batch)
+            return made
+
+        sample = self._tried(taken)
+        table = sample.table()
+        if table is None:
+            return pl.DataFrame(), 0
+        names = {logged_as(name): name for name in bins.columns}
+        kept = [name for name in table.column_names if name in names]
+        frame = pl.DataFrame(pl.from_arrow(table.select(kept)))
+        return frame.rename({name: names[name] for name in kept}), sample.seen
+
+    def _tried(self, read: Callable[[], _T]) -> _T:
         for attempt in range(TRIES):
             try:
-                return self._window(model, version, since, until, roles, bins)
+                return read()
             except FileNotFoundError as error:
                 if attempt == TRIES - 1:
                     raise ServingError(
@@ -91,7 +133,7 @@ class RawPredictions:
         bins: Profile,
     ) -> ServedWindow:
         files = self._files(model, version, since, until)
-        total, read = _Total(bins), Counter[str]()
+        total, read = CountedRows(bins), Counter[str]()
         for path, batch in self._batches(list(files), since, until, roles, bins):
             total.add(batch)
             read[path] += batch.num_rows
@@ -177,84 +219,16 @@ class RawPredictions:
             ) from None
 
 
-class _Total:
-    """What has been counted so far."""
-
-    def __init__(self, bins: Profile) -> None:
-        self._bins = bins
-        self._pending: list[pa.Table] = []
-        self._waiting = 0
-        self._layout: Any = None
-        self._counts: Any = None
-        self.rows = 0
-        self.missing: Counter[str] = Counter()
-        self.stale: Counter[str] = Counter()
-        self._ages: dict[str, tuple[int, int, int]] = {}
-
-    def add(self, rows: pa.Table) -> None:
-        # A profile costs about the same for one row as for a thousand: small files are gathered.
-        if rows.num_rows:
-            self._pending.append(rows)
-            self._waiting += rows.num_rows
-        if self._waiting >= BATCH_ROWS:
-            self._count()
-
-    def finish(self) -> Profile:
-        self._count()
-        if self._counts is None:
-            return emptied(self._bins)
-        return unpacked(self._layout, self._counts, self.rows)
-
-    @property
-    def ages(self) -> Mapping[str, ViewAge]:
-        return {
-            view: ViewAge(count, total / count / 1000, longest / 1000)
-            for view, (count, total, longest) in self._ages.items()
-        }
-
-    def _count(self) -> None:
-        import pyarrow as pa
-
-        if not self._pending:
-            return
-        rows = pa.concat_tables(self._pending)
-        self._pending, self._waiting = [], 0
-        names = set(rows.column_names)
-        bins = self._bins.select(n for n in self._bins.columns if _column(n) in names)
-        measured = bins.measure({name: rows[_column(name)] for name in bins.columns})
-        self._layout, counts = packed(measured.to_json())
-        self._counts = counts if self._counts is None else self._counts + counts
-        self.rows += rows.num_rows
-        _count_names(self.missing, rows["missing"])
-        _count_names(self.stale, rows["stale"])
-        for name in rows.column_names[rows.column_names.index("stale") + 1 :]:
-            self._count_ages(name.removeprefix("age_"), rows[name])
-
-    def _count_ages(self, view: str, milliseconds: pa.ChunkedArray) -> None:
-        import pyarrow.compute as pc
-
-        if not (count := len(milliseconds) - milliseconds.null_count):
-            return
-        total, longest = pc.sum(milliseconds).as_py(), pc.max(milliseconds).as_py()
-        if known := self._ages.get(view):
-            count, total, longest = known[0] + count, known[1] + total, max(known[2], longest)
-        self._ages[view] = count, total, longest
-
-
-def _column(feature: str) -> str:
-    return "score" if feature == "score" else parquet_name(feature)
-
-
 def _columns(schema: pa.Schema, bins: Profile) -> list[str]:
     """Those to read: what is counted, then `missing`, `stale` and the ages of views."""
     if lacking := [name for name in ("missing", "stale") if name not in schema.names]:
         raise DataError(f"is no prediction log: no column {', '.join(lacking)}")
     ages = schema.names[schema.names.index("stale") + 1 :]
-    counted = [
-        _column(name)
-        for name, column in bins.columns.items()
-        if _column(name) in schema.names and _fits(column.kind, schema.field(_column(name)).type)
-    ]
+    counted = []
+    for name, column in bins.columns.items():
+        there = logged_as(name)
+        if there in schema.names and _fits(column.kind, schema.field(there).type):
+            counted.append(there)
     return [*counted, "missing", "stale", *ages]
 
 
@@ -266,10 +240,3 @@ def _fits(kind: str, type_: pa.DataType) -> bool:
     return any(
         known(type_) for known in (at.is_integer, at.is_floating, at.is_boolean, at.is_timestamp)
     )
-
-
-def _count_names(total: Counter[str], lists: pa.ChunkedArray) -> None:
-    import pyarrow.compute as pc
-
-    for entry in pc.value_counts(pc.list_flatten(lists)).to_pylist():
-        total[entry["values"]] += entry["counts"]
