@@ -17,9 +17,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "zeroskew", "AWS_SECRET_ACCESS_KEY": "secret-of-the
 
 
 def free_port() -> int:
-    """A port that is free together with the gRPC port 10,000 above it, which weed takes, too."""
+    """A port that is free together with the gRPC port 10,000 above it, which weed takes, too; both
+    are below those that connections are given, so that none takes it before weed does."""
     for _ in range(200):
-        port = random.randint(20_000, 45_000)
+        port = random.randint(10_000, 22_000)
         try:
             for number in (port, port + 10_000):
                 with socket.socket() as probe:

@@ -41,7 +41,9 @@ OVERFLOWING = """
 def page(past, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
     path = tmp_path / "page.html"
-    model_page(facts_of(past.model)).save(path)
+    found = facts_of(past.model)
+    assert found.problems == {}
+    model_page(found).save(path)
     return path
 
 

@@ -27,9 +27,10 @@ KEY, SECRET, BUCKET = "zeroskew", "secret-of-the-test", "lake"
 
 
 def free_port() -> int:
-    """Free together with the gRPC port 10,000 above it, which weed takes, too."""
+    """Free together with the gRPC port 10,000 above it, which weed takes, too; both are below
+    those that connections are given, so that none takes it before weed does."""
     for _ in range(200):
-        port = random.randint(20_000, 45_000)
+        port = random.randint(10_000, 22_000)
         try:
             for number in (port, port + 10_000):
                 with socket.socket() as probe:
