@@ -21,7 +21,7 @@ demo: install triton ## flights: trained, served, drifted, retrained, rolled out
 	@$(PYTHON_ENV)/python -m pipelines.demo
 
 test: install triton ## the tests, on two cores
-	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 -m "not slow"
 
 test-slow: install triton ## what takes its time: Ray clusters, operators killed again and again
 	@$(PYTHON_ENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow

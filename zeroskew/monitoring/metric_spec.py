@@ -29,15 +29,16 @@ BY_FEATURE: frozenset[str] = frozenset({"PSI", "NullRate", "OutOfRange", "Freshn
 FROM_REPORTS: frozenset[str] = frozenset({"ConsistencyMismatch", "Performance"})
 """Read from the newest report of a pipeline of their own."""
 
-_FEATURES = cel(
+# The server has filled in the defaults before it asks.
+_RULES = cel(
     (
-        "!has(self.features) || self.type in ['PSI', 'NullRate', 'OutOfRange', 'Freshness']",
+        "self.type in ['PSI', 'NullRate', 'OutOfRange', 'Freshness'] || (self.minFeatures == 1"
+        " && self.features.include == ['*'] && self.features.exclude.size() == 0)",
         "only PSI, NullRate, OutOfRange and Freshness have features",
     ),
     (
-        "!has(self.minFeatures) || self.minFeatures == 1"
-        " || self.type in ['PSI', 'NullRate', 'OutOfRange', 'Freshness']",
-        "only PSI, NullRate, OutOfRange and Freshness have features",
+        "!(self.type in ['Freshness', 'Performance']) || has(self.thresholdRange)",
+        "Freshness and Performance need a thresholdRange",
     ),
 )
 _BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
@@ -55,7 +56,7 @@ class Features(Section):
 class DriftMetric(Section):
     """A number that must stay in its range."""
 
-    model_config = ConfigDict(json_schema_extra=_FEATURES)
+    model_config = ConfigDict(json_schema_extra=_RULES)
 
     name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
     type: MetricType

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from zeroskew.monitoring.monitor_spec import Watch, parse_monitor
+from zeroskew.rollout.crd_schema import GROUP, VERSION
 from zeroskew.rollout.names import check_namespace, label_value, rollout_name
 
-GROUP, VERSION, KIND, PLURAL = "zeroskew.dev", "v1alpha1", "DriftMonitor", "driftmonitors"
+KIND, PLURAL = "DriftMonitor", "driftmonitors"
 
 
 class MonitoringSection(Watch):

@@ -5,15 +5,31 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from zeroskew.monitoring.metric_spec import Metrics, check_names, default_metrics
 from zeroskew.monitoring.trigger_spec import Trigger
 from zeroskew.rollout.rollout_spec import parse_section
-from zeroskew.rollout.rollout_steps import Section, as_timedelta, between, duration_field
+from zeroskew.rollout.rollout_steps import Section, as_timedelta, between, cel, duration_field
 
 Often = Annotated[str, duration_field("1s", "24h"), AfterValidator(between("1s", "24h"))]
 Long = Annotated[str, duration_field("1m", "2160h"), AfterValidator(between("1m", "2160h"))]
+
+_SOURCE = cel(
+    ("self.type != 'Prometheus' || has(self.uri)", "Prometheus needs its address in uri"),
+    (
+        "!has(self.uri) || self.uri.startsWith('http') == (self.type == 'Prometheus')",
+        "uri is no place for the type",
+    ),
+)
+_COOLDOWN = (
+    "duration(self.trigger.cooldown) >= duration(self.interval)",
+    "trigger.cooldown must not be shorter than interval",
+)
+_PIPELINE = (
+    "self.trigger.policy == 'Disabled' || self.trigger.dryRun || has(self.trigger.pipelineRef)",
+    "name the pipeline in trigger.pipelineRef, or set policy: Disabled or dryRun",
+)
 
 
 class ModelName(Section):
@@ -33,6 +49,8 @@ class MeasuredWindow(Section):
 
 class Source(Section):
     """Where what was served is read from."""
+
+    model_config = ConfigDict(json_schema_extra=_SOURCE)
 
     type: Literal["Profiles", "Predictions", "Prometheus"] = "Profiles"
     """The profiles beside the prediction log (at the same cost whatever the traffic), its rows, or
@@ -88,6 +106,8 @@ class Watch(Section):
 
 class MonitorSpec(Watch):
     """`DriftMonitor.spec`."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_COOLDOWN, _PIPELINE))
 
     model_ref: ModelName
 
