@@ -1,6 +1,6 @@
 """The CustomResourceDefinition of DriftMonitor.
 
-    python -m zeroskew.monitoring.crd > manifests/crds/zeroskew.dev_driftmonitors.yaml
+python -m zeroskew.monitoring.crd > manifests/crds/zeroskew.dev_driftmonitors.yaml
 """
 
 from __future__ import annotations

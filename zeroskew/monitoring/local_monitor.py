@@ -19,8 +19,6 @@ from typing import Protocol
 
 from zeroskew.errors import ZeroskewError
 from zeroskew.monitoring.local_runs import LocalRuns
-from zeroskew.monitoring.measuring import measure
-from zeroskew.monitoring.metric_spec import FROM_REPORTS
 from zeroskew.monitoring.monitor_config import MonitoringSection
 from zeroskew.monitoring.monitor_machine import step
 from zeroskew.monitoring.monitor_observations import (
@@ -37,13 +35,10 @@ from zeroskew.monitoring.monitor_observations import (
 )
 from zeroskew.monitoring.monitor_spec import MonitorSpec
 from zeroskew.monitoring.monitor_state import Decision, MonitorStatus
-from zeroskew.monitoring.reports import Report, newest_report, write_report
-from zeroskew.monitoring.served_profiles import ServedProfiles
 from zeroskew.monitoring.trigger_spec import PipelineRef
+from zeroskew.monitoring.window_reader import WindowReader
 from zeroskew.rollout.rollout_state import from_json, to_json
-from zeroskew.rollout.rollout_steps import as_timedelta
 
-REPORT_KINDS = {"ConsistencyMismatch": "consistency", "Performance": "performance"}
 Champion = Callable[[], tuple[str | None, str | None]]
 """The champion and the version before it."""
 
@@ -76,7 +71,7 @@ class LocalMonitor:
 
         `said` is told what happens.
         """
-        self.model, self.folder, self._log = model, Path(folder).absolute(), log
+        self.model, self.folder = model, Path(folder).absolute()
         said_of = section.model_dump(exclude={"retrain_days"}, by_alias=True)
         trigger = {**said_of["trigger"], "dryRun": section.trigger.dry_run or runs is None}
         if section.trigger.pipeline_ref is None:
@@ -86,7 +81,7 @@ class LocalMonitor:
         )
         self._champion, self._said = champion, said
         self._runs: Runs = LocalRuns(self.folder / "runs", ()) if runs is None else runs
-        self._profiles = ServedProfiles(log)
+        self._reader = WindowReader(log)
         self.measurement: Measurement | None = None
         """The newest one."""
         self._problem = ""
@@ -109,14 +104,8 @@ class LocalMonitor:
         champion, previous = self._champion()
         run = self.status.run
         labels = LabelsSeen()
-        gate = self.spec.trigger.labels
-        if gate is not None and champion is not None:
-            report = newest_report(
-                self._log, "performance", self.model, champion, since=now - as_timedelta("720h")
-            )
-            if report is not None:
-                coverage = report.details.get("coverage") or {}
-                labels = LabelsSeen(coverage.get("fraction"), report.message)
+        if self.spec.trigger.labels is not None and champion is not None:
+            labels = self._reader.labels(self.spec, champion, now)
         return MonitorObservations(
             generation=1,
             champion=champion,
@@ -136,63 +125,16 @@ class LocalMonitor:
             case StopRun():
                 self._runs.stop(action.name)
             case KeepRecord():
-                self._keep(action)
+                self._reader.keep(self.spec, action)
             case Tell():
                 self._said(action)
 
     def _measure(self, asked: Measure, now: datetime) -> None:
         try:
-            self.measurement = self._measured(asked, now)
+            self.measurement = self._reader.measured(self.spec, asked, now)
             self._problem = ""
         except ZeroskewError as error:
             self._problem = " ".join(str(error).split())
-
-    def _measured(self, asked: Measure, now: datetime) -> Measurement:
-        from zeroskew.errors import DataError
-
-        reference = self._profiles.reference(self.model, asked.version)
-        if reference is None:
-            raise DataError(
-                f"version {asked.version} of {self.model} has served nothing yet", where=self._log
-            )
-        window = self._profiles.window(
-            self.model, asked.version, asked.since, asked.until, self.spec.roles, reference
-        )
-        reports = {}
-        for metric in self.spec.metrics:
-            if metric.type in FROM_REPORTS:
-                found = newest_report(
-                    self._log, REPORT_KINDS[metric.type], self.model, asked.version,  # type: ignore[arg-type]
-                    since=now - as_timedelta(metric.max_age),
-                )  # fmt: skip
-                if found is not None:
-                    reports[metric.name] = found
-        metrics = measure(
-            self.spec.metrics, reference, window, self.spec.window.min_samples, reports
-        )
-        stamps = "".join(report.at.isoformat() for report in reports.values())
-        return Measurement(
-            now, asked.version, window.since, window.until, window.rows,
-            window.digest + stamps, metrics,
-        )  # fmt: skip
-
-    def _keep(self, kept: KeepRecord) -> None:
-        decision = kept.decision
-        worst = next(m for m in kept.measurement.metrics if m.name == decision.dominant_metric)
-        value = worst.value
-        write_report(
-            self._log,
-            Report(
-                "decision", self.model, decision.champion, decision.at, value,
-                value or 0.0, value or 0.0, decision.rows, decision.message,
-                {
-                    "decision": to_json(decision),
-                    "measurement": to_json(kept.measurement),
-                    "spec": self.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-                },
-            ),
-            name=decision.checksum[:12],
-        )  # fmt: skip
 
     def _remembered(self) -> MonitorStatus:
         try:

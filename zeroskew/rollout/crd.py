@@ -1,6 +1,6 @@
 """The CustomResourceDefinition of ModelRollout.
 
-    python -m zeroskew.rollout.crd > manifests/crds/zeroskew.dev_modelrollouts.yaml
+python -m zeroskew.rollout.crd > manifests/crds/zeroskew.dev_modelrollouts.yaml
 """
 
 from __future__ import annotations
