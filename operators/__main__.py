@@ -10,7 +10,7 @@ from typing import Any
 import kopf
 import prometheus_client
 
-from operators.cluster_client import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, MODEL_ROLLOUT, Kind
+from operators.cluster_client import Kind
 from operators.object_cache import SELECTORS
 from operators.operator import Operator
 from operators.operator_settings import OperatorSettings
@@ -43,10 +43,10 @@ def handlers(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> Non
 
     @kopf.on.probe(registry=registry, id="queue")
     def queued(**_: Any) -> int:
-        return len(running[0].queue) if running else 0
+        return len(running[0].queue) + len(running[0].monitor_queue) if running else 0
 
     own = settings
-    for kind in (MODEL_ROLLOUT, INFERENCE_SERVICE, DEPLOYMENT, HTTP_ROUTE):
+    for kind in SELECTORS:
         _watch(registry, kind, running)
 
 
@@ -84,10 +84,12 @@ def main() -> int:
     """Ends with 0 when it was asked to, 2 if it was told something that cannot be."""
     try:
         settings = OperatorSettings.from_environment()
-        if not settings.mlflow:
-            raise ConfigError(
-                "no MLflow server is named", where="ZEROSKEW_MLFLOW", mend="set it to its address"
-            )
+        for value, name, what in (
+            (settings.mlflow, "ZEROSKEW_MLFLOW", "MLflow server"),
+            (settings.prediction_log, "ZEROSKEW_PREDICTION_LOG", "prediction log"),
+        ):
+            if not value:
+                raise ConfigError(f"no {what} is named", where=name, mend="set it to its address")
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

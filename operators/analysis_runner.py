@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from operators.object_cache import RolloutKey
+from operators.object_cache import ObjectKey
 from zeroskew.rollout.rollout_actions import Analyse
 from zeroskew.rollout.rollout_observations import AnalysisSeen
 from zeroskew.rollout.rollout_state import Outcome
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 class AnalysisRunner:
     """`done` is called with the rollout whose analysis has ended."""
 
-    def __init__(self, sink: str, pages: str, done: Callable[[RolloutKey], None]) -> None:
+    def __init__(self, sink: str, pages: str, done: Callable[[ObjectKey], None]) -> None:
         """`sink`: the prediction log; `pages`: folder or s3:// prefix for pages, empty for none."""
         self._sink, self._pages, self._done = sink, pages, done
         self._slots = asyncio.Semaphore(AT_A_TIME)
-        self._tasks: dict[RolloutKey, tuple[Analyse, asyncio.Task[None]]] = {}
-        self._results: dict[RolloutKey, AnalysisSeen] = {}
+        self._tasks: dict[ObjectKey, tuple[Analyse, asyncio.Task[None]]] = {}
+        self._results: dict[ObjectKey, AnalysisSeen] = {}
 
-    def results(self, key: RolloutKey) -> tuple[AnalysisSeen, ...]:
+    def results(self, key: ObjectKey) -> tuple[AnalysisSeen, ...]:
         """The newest result of the rollout, if there is one."""
         found = self._results.get(key)
         return (found,) if found else ()
 
-    def start(self, key: RolloutKey, request: Analyse) -> None:
+    def start(self, key: ObjectKey, request: Analyse) -> None:
         """Does nothing if just this is under way or done; what is older is broken off."""
         result = self._results.get(key)
         if result is not None and result.run == request.run and result.until >= request.until:
@@ -51,7 +51,7 @@ class AnalysisRunner:
             known[1].cancel()
         self._tasks[key] = (request, asyncio.create_task(self._run(key, request)))
 
-    def forget(self, key: RolloutKey) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """The rollout is gone."""
         self._results.pop(key, None)
         if known := self._tasks.pop(key, None):
@@ -63,7 +63,7 @@ class AnalysisRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: RolloutKey, request: Analyse) -> None:
+    async def _run(self, key: ObjectKey, request: Analyse) -> None:
         async with self._slots:
             outcome: Outcome
             outcome, pairs, message = "Error", 0, ""
@@ -81,7 +81,7 @@ class AnalysisRunner:
         self._tasks.pop(key, None)
         self._done(key)
 
-    async def _ask(self, key: RolloutKey, request: Analyse) -> dict[str, Any]:
+    async def _ask(self, key: ObjectKey, request: Analyse) -> dict[str, Any]:
         asked = {
             "log": self._sink,
             "model": request.model,

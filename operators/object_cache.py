@@ -1,7 +1,7 @@
-"""What is in the cluster, as far as rollouts go: told by watches, set right by listing.
+"""What is in the cluster, as far as the operator goes: told by watches, set right by listing.
 
 A watch that was cut does not say what was deleted meanwhile, so that everything is listed again now
-and then. Whatever changed names the rollout that it belongs to.
+and then. Whatever changed names the rollout, or the monitor, that it belongs to.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from operators.cluster_client import (
     DEPLOYMENT,
+    DRIFT_MONITOR,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     MODEL_ROLLOUT,
@@ -19,14 +20,15 @@ from operators.cluster_client import (
 )
 from zeroskew.rollout.version_objects import ROLLOUT_LABEL
 
-RolloutKey = tuple[str, str]
-"""Namespace and name of a ModelRollout."""
+ObjectKey = tuple[str, str]
+"""Namespace and name of a ModelRollout or a DriftMonitor."""
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """KServe's, on the Deployments (and pods) of an InferenceService."""
 
 SELECTORS: Mapping[Kind, str | None] = {
     MODEL_ROLLOUT: None,
+    DRIFT_MONITOR: None,
     INFERENCE_SERVICE: ROLLOUT_LABEL,
     DEPLOYMENT: SERVICE_LABEL,
     HTTP_ROUTE: ROLLOUT_LABEL,
@@ -35,30 +37,41 @@ SELECTORS: Mapping[Kind, str | None] = {
 
 
 class ObjectCache:
-    """Objects by kind; `changed` is called with the rollout that one belongs to."""
+    """Objects by kind; `rollout_changed` is called with the rollout that one belongs to."""
 
-    def __init__(self, changed: Callable[[RolloutKey], None]) -> None:
-        self._changed = changed
+    def __init__(
+        self,
+        rollout_changed: Callable[[ObjectKey], None],
+        monitor_changed: Callable[[ObjectKey], None],
+    ) -> None:
+        self._rollout_changed, self._monitor_changed = rollout_changed, monitor_changed
         self._objects: dict[Kind, dict[tuple[str, str], dict[str, Any]]] = {
             kind: {} for kind in SELECTORS
         }
-        self._services: dict[RolloutKey, set[tuple[str, str]]] = {}
+        self._services: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._touched: dict[tuple[Kind, tuple[str, str]], float] = {}
         self._gone: dict[tuple[Kind, tuple[str, str]], tuple[str, float]] = {}
         """uid of what was deleted, and when: a uid never comes back."""
 
-    def rollout(self, key: RolloutKey) -> dict[str, Any] | None:
+    def rollout(self, key: ObjectKey) -> dict[str, Any] | None:
         """The ModelRollout; None if there is none."""
         return self._objects[MODEL_ROLLOUT].get(key)
 
-    def rollouts(self) -> list[RolloutKey]:
+    def rollouts(self) -> list[ObjectKey]:
         return list(self._objects[MODEL_ROLLOUT])
 
-    def route(self, key: RolloutKey) -> dict[str, Any] | None:
+    def monitor(self, key: ObjectKey) -> dict[str, Any] | None:
+        """The DriftMonitor; None if there is none."""
+        return self._objects[DRIFT_MONITOR].get(key)
+
+    def monitors(self) -> list[ObjectKey]:
+        return list(self._objects[DRIFT_MONITOR])
+
+    def route(self, key: ObjectKey) -> dict[str, Any] | None:
         """The HTTPRoute of a rollout."""
         return self._objects[HTTP_ROUTE].get(key)
 
-    def services(self, key: RolloutKey) -> list[dict[str, Any]]:
+    def services(self, key: ObjectKey) -> list[dict[str, Any]]:
         """InferenceServices of a rollout's versions."""
         known = self._objects[INFERENCE_SERVICE]
         return [known[each] for each in sorted(self._services.get(key, ()))]
@@ -120,6 +133,9 @@ class ObjectCache:
 
     def _announce(self, kind: Kind, found: Mapping[str, Any]) -> None:
         namespace, name = _key(found)
+        if kind == DRIFT_MONITOR:
+            self._monitor_changed((namespace, name))
+            return
         if kind == DEPLOYMENT:
             service = self._objects[INFERENCE_SERVICE].get(
                 (namespace, _labels(found).get(SERVICE_LABEL, ""))
@@ -128,7 +144,7 @@ class ObjectCache:
         elif kind != MODEL_ROLLOUT:
             name = _labels(found).get(ROLLOUT_LABEL, "")
         if name:
-            self._changed((namespace, name))
+            self._rollout_changed((namespace, name))
 
 
 def _key(found: Mapping[str, Any]) -> tuple[str, str]:
@@ -136,7 +152,7 @@ def _key(found: Mapping[str, Any]) -> tuple[str, str]:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def _owner(found: Mapping[str, Any]) -> RolloutKey:
+def _owner(found: Mapping[str, Any]) -> ObjectKey:
     return _key(found)[0], _labels(found).get(ROLLOUT_LABEL, "")
 
 

@@ -10,9 +10,16 @@ import random
 import time
 from typing import Any
 
+import prometheus_client
+
 from operators.analysis_runner import AnalysisRunner
 from operators.cluster_client import ClusterClient, Conflict, Kind, Refused
-from operators.object_cache import SELECTORS, ObjectCache, RolloutKey
+from operators.kfp_client import KfpClient
+from operators.kfp_runs import KfpRuns
+from operators.measurer import Measurer
+from operators.monitor_collector import MonitorCollector
+from operators.monitor_reconciler import MonitorReconciler
+from operators.object_cache import SELECTORS, ObjectCache, ObjectKey
 from operators.operator_metrics import QUEUE_SECONDS, RELISTS, ROLLOUTS
 from operators.operator_settings import OperatorSettings
 from operators.promoter import Promoter, PromotionFailed
@@ -32,22 +39,37 @@ class Operator:
         self.settings = settings
         self.cluster = ClusterClient()
         self.registry = RegistryReader(settings.mlflow)
-        self.cache = ObjectCache(self._changed)
+        self.cache = ObjectCache(self._changed, self._monitor_changed)
         self.analyses = AnalysisRunner(settings.prediction_log, settings.pages, self._changed)
         self.promoter = Promoter(self._promoted)
         self.reconciler = RolloutReconciler(
             self.cluster, self.cache, self.registry, self.analyses, self.promoter
         )
-        self.queue: WorkQueue[RolloutKey] = WorkQueue(
+        self.queue: WorkQueue[ObjectKey] = WorkQueue(
             self.reconciler, settings.workers, expected=(Conflict, Refused, PromotionFailed)
         )
         self.queue.observe = QUEUE_SECONDS.observe
+        self.measurer = Measurer(settings.prediction_log, self._monitor_changed)
+        self.runs = KfpRuns(
+            KfpClient(settings.kfp, multi_user=settings.kfp_multi_user) if settings.kfp else None
+        )
+        self.collector = MonitorCollector(self.measurer)
+        # A queue of its own: pipelines that answer slowly hold up no rollout.
+        self.monitor_queue: WorkQueue[ObjectKey] = WorkQueue(
+            MonitorReconciler(
+                self.cluster, self.cache, self.registry, self.measurer, self.runs, self.collector
+            ),
+            settings.workers,
+            expected=(Conflict, Refused),
+        )
+        self.monitor_queue.observe = QUEUE_SECONDS.observe
         self.listed_at = 0.0
         """When everything was last listed, `time.monotonic`; 0: not yet."""
         self._listing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Work starts once everything was listed: before, what is there would look missing."""
+        prometheus_client.REGISTRY.register(self.collector)
         self._listing = asyncio.create_task(self._keep_listing())
 
     async def end(self) -> None:
@@ -56,6 +78,9 @@ class Operator:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listing
         await self.queue.stop()
+        await self.monitor_queue.stop()
+        await self.measurer.stop()
+        await self.runs.close()
         await self.analyses.stop()
         await self.promoter.stop()
         await self.registry.close()
@@ -69,10 +94,13 @@ class Operator:
         else:
             self.cache.put(kind, found)
 
-    def _changed(self, key: RolloutKey) -> None:
+    def _changed(self, key: ObjectKey) -> None:
         self.queue.add(key)
 
-    def _promoted(self, key: RolloutKey, model: str) -> None:
+    def _monitor_changed(self, key: ObjectKey) -> None:
+        self.monitor_queue.add(key)
+
+    def _promoted(self, key: ObjectKey, model: str) -> None:
         self.registry.forget(model)
         self.queue.add(key)
 
@@ -91,8 +119,11 @@ class Operator:
             if not started:
                 started = True
                 self.queue.start()
+                self.monitor_queue.start()
                 for key in self.cache.rollouts():
                     self.queue.add(key)
+                for key in self.cache.monitors():
+                    self.monitor_queue.add(key)
             self._count()
             await asyncio.sleep(self.settings.relist_seconds * random.uniform(0.9, 1.1))  # noqa: S311
 

@@ -25,8 +25,12 @@ class OperatorSettings:
     """ZEROSKEW_PREDICTION_LOG: folder or s3:// prefix, as the servers write it."""
     pages: str = ""
     """ZEROSKEW_PAGES: folder or s3:// prefix for the pages of analyses; empty: none are kept."""
+    kfp: str = ""
+    """ZEROSKEW_KFP: address of Kubeflow Pipelines' API server; empty: monitors start nothing."""
+    kfp_multi_user: bool = False
+    """ZEROSKEW_KFP_MULTI_USER: `true` where runs belong to the namespaces of their users."""
     workers: int = 8
-    """ZEROSKEW_OPERATOR_WORKERS: rollouts worked on at a time."""
+    """ZEROSKEW_OPERATOR_WORKERS: rollouts, and monitors, worked on at a time."""
     relist_seconds: float = 60.0
     """ZEROSKEW_OPERATOR_RELIST_SECONDS: how often everything is listed, whatever watches said."""
 
@@ -46,6 +50,8 @@ class OperatorSettings:
             mlflow=env.get("ZEROSKEW_MLFLOW", ""),
             prediction_log=env.get("ZEROSKEW_PREDICTION_LOG", ""),
             pages=env.get("ZEROSKEW_PAGES", ""),
+            kfp=env.get("ZEROSKEW_KFP", ""),
+            kfp_multi_user=_boolean(env, "ZEROSKEW_KFP_MULTI_USER"),
             workers=max(1, int(_number(env, "ZEROSKEW_OPERATOR_WORKERS", default.workers))),
             relist_seconds=max(
                 1.0, _number(env, "ZEROSKEW_OPERATOR_RELIST_SECONDS", default.relist_seconds)
@@ -62,3 +68,10 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= value <= 1e6:
         raise ConfigError(f"{text!r} is no number from 0 on", where=name)
     return value
+
+
+def _boolean(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "").strip().lower()
+    if text not in ("", "true", "false"):
+        raise ConfigError(f"{text!r} is neither true nor false", where=name)
+    return text == "true"

@@ -13,7 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 
-from operators.object_cache import RolloutKey
+from operators.object_cache import ObjectKey
 from zeroskew.rollout.rollout_actions import MoveAlias
 
 SECONDS = 120.0
@@ -30,15 +30,15 @@ class PromotionFailed(Exception):
 class Promoter:
     """`done` is called with rollout and model once a promotion has ended, well or not."""
 
-    def __init__(self, done: Callable[[RolloutKey, str], None]) -> None:
+    def __init__(self, done: Callable[[ObjectKey, str], None]) -> None:
         self._done = done
-        self._tasks: dict[RolloutKey, asyncio.Task[None]] = {}
-        self._failed: dict[RolloutKey, str] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._failed: dict[ObjectKey, str] = {}
         self._turn = asyncio.Lock()
         self._child: Process | None = None
         self._rest: asyncio.TimerHandle | None = None
 
-    def start(self, key: RolloutKey, move: MoveAlias) -> None:
+    def start(self, key: ObjectKey, move: MoveAlias) -> None:
         """Does nothing while one of the rollout is under way.
 
         Raises `PromotionFailed`, once, if the last one has failed.
@@ -48,7 +48,7 @@ class Promoter:
         if key not in self._tasks:
             self._tasks[key] = asyncio.create_task(self._run(key, move))
 
-    def forget(self, key: RolloutKey) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """The rollout is gone; what was begun is ended."""
         self._failed.pop(key, None)
 
@@ -59,7 +59,7 @@ class Promoter:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._let_go()
 
-    async def _run(self, key: RolloutKey, move: MoveAlias) -> None:
+    async def _run(self, key: ObjectKey, move: MoveAlias) -> None:
         problem = ""
         try:
             async with self._turn:
@@ -73,7 +73,7 @@ class Promoter:
             self._failed[key] = problem
         self._done(key, move.model)
 
-    async def _ask(self, key: RolloutKey, move: MoveAlias) -> str:
+    async def _ask(self, key: ObjectKey, move: MoveAlias) -> str:
         if self._rest is not None:
             self._rest.cancel()
         if self._child is None or self._child.returncode is not None:

@@ -16,10 +16,11 @@ import aiohttp
 from zeroskew.errors import ConfigError
 from zeroskew.rollout.rollout_observations import RegistrySeen
 
-CHAMPION_ALIAS = "champion"
+CHAMPION_ALIAS, PREVIOUS_ALIAS = "champion", "previous"
 FRESH_SECONDS = 20.0
 KNOWN_SECONDS = 600.0
 """A version that exists hardly ever stops to."""
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 class RegistryReader:
@@ -35,7 +36,7 @@ class RegistryReader:
             )
         self._url = url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
-        self._champions: dict[str, tuple[float, str | None]] = {}
+        self._aliased: dict[tuple[str, str], tuple[float, str | None]] = {}
         self._versions: dict[tuple[str, str], tuple[float, bool]] = {}
 
     async def close(self) -> None:
@@ -46,15 +47,24 @@ class RegistryReader:
         """Never raises: a registry that cannot be asked is an observation, too."""
         try:
             exists = await self._exists(model, version)
-            champion = await self._champion(model)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = str(error) or type(error).__name__
-            return RegistrySeen(message=f"the registry cannot be asked: {reason}")
+            champion = await self._version_of(model, CHAMPION_ALIAS)
+        except UNREACHABLE as error:
+            return RegistrySeen(message=_silent(error))
         return RegistrySeen(version_exists=exists, champion=champion)
+
+    async def champions(self, model: str) -> tuple[str | None, str | None, str]:
+        """The champion, the one before it, and why there is none; never raises."""
+        try:
+            champion = await self._version_of(model, CHAMPION_ALIAS)
+            previous = await self._version_of(model, PREVIOUS_ALIAS)
+        except UNREACHABLE as error:
+            return None, None, _silent(error)
+        return champion, previous, "" if champion else f"the registry has no champion of {model}"
 
     def forget(self, model: str) -> None:
         """Its champion may be another now."""
-        self._champions.pop(model, None)
+        for alias in (CHAMPION_ALIAS, PREVIOUS_ALIAS):
+            self._aliased.pop((model, alias), None)
 
     async def _exists(self, model: str, version: str) -> bool:
         now = time.monotonic()
@@ -66,13 +76,13 @@ class RegistryReader:
             self._versions[model, version] = (now + lasts, known)
         return known
 
-    async def _champion(self, model: str) -> str | None:
+    async def _version_of(self, model: str, alias: str) -> str | None:
         now = time.monotonic()
-        until, known = self._champions.get(model, (0.0, None))
+        until, known = self._aliased.get((model, alias), (0.0, None))
         if until < now:
-            found = await self._ask("registered-models/alias", name=model, alias=CHAMPION_ALIAS)
+            found = await self._ask("registered-models/alias", name=model, alias=alias)
             known = str(found["model_version"]["version"]) if found else None
-            self._champions[model] = (now + FRESH_SECONDS, known)
+            self._aliased[model, alias] = (now + FRESH_SECONDS, known)
         return known
 
     async def _ask(self, path: str, **parameters: str) -> dict[str, Any] | None:
@@ -93,6 +103,10 @@ class RegistryReader:
             answer.raise_for_status()
             found: dict[str, Any] = await answer.json(content_type=None)
             return found
+
+
+def _silent(error: Exception) -> str:
+    return f"the registry cannot be asked: {str(error) or type(error).__name__}"
 
 
 def _credentials() -> dict[str, str]:

@@ -7,11 +7,10 @@ deletes and the registry's promotion come to the same when they are done twice.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,12 +25,11 @@ from operators.cluster_client import (
     SERVING_RUNTIME,
     ClusterClient,
     Conflict,
-    Kind,
     Refused,
 )
 from operators.gateway_reader import GatewayReader
-from operators.merge_patch import merge_patch
-from operators.object_cache import ObjectCache, RolloutKey
+from operators.object_cache import ObjectCache, ObjectKey
+from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
 from operators.promoter import Promoter, PromotionFailed
 from operators.registry_reader import RegistryReader
@@ -64,9 +62,6 @@ BUSY_SECONDS = 2.0
 IDLE_SECONDS = 30.0
 """How soon a rollout that wants nothing is: somebody may have moved the alias."""
 REFUSED_SECONDS = 300.0
-MERGE_TRIES = 5
-
-Send = Callable[[Kind, str, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +80,11 @@ class RolloutReconciler:
         self._cluster, self._cache = cluster, cache
         self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
-        self.phases: dict[RolloutKey, str] = {}
+        self._writer = ObjectWriter(cluster, cache, MODEL_ROLLOUT)
+        self.phases: dict[ObjectKey, str] = {}
         """What every rollout's phase was at its last turn."""
 
-    async def __call__(self, key: RolloutKey) -> float | None:
+    async def __call__(self, key: ObjectKey) -> float | None:
         """Seconds until the next turn; raises what should be tried again soon."""
         body = self._cache.rollout(key)
         if body is None:
@@ -101,9 +97,7 @@ class RolloutReconciler:
             return await self._turn(key, body)
         except Conflict:
             FAILURES.labels("conflict").inc()
-            fresh = await self._cluster.get(MODEL_ROLLOUT, key[1], key[0])
-            if fresh is not None:
-                self._cache.put(MODEL_ROLLOUT, fresh)
+            await self._writer.read_again(key)
             raise
         except Exception as error:
             FAILURES.labels(type(error).__name__).inc()
@@ -111,7 +105,7 @@ class RolloutReconciler:
         finally:
             RECONCILE_SECONDS.observe(time.perf_counter() - began)
 
-    async def _turn(self, key: RolloutKey, body: dict[str, Any]) -> float | None:
+    async def _turn(self, key: ObjectKey, body: dict[str, Any]) -> float | None:
         metadata = body["metadata"]
         deleting = metadata.get("deletionTimestamp") is not None
         finalizers = metadata.get("finalizers") or []
@@ -132,7 +126,7 @@ class RolloutReconciler:
             # A canary is judged on while somebody looks for his mistake.
             refused, spec = error, _parsed(key, json.loads(status.valid_spec))
         if not deleting and FINALIZER not in finalizers:
-            body = await self._finalizers(key, body, [*finalizers, FINALIZER])
+            body = await self._writer.finalizers(key, body, [*finalizers, FINALIZER])
         seen = await self._observe(key, body, spec, generation)
         status, actions = step(spec, status, seen, now)
         if refused is None:
@@ -163,7 +157,7 @@ class RolloutReconciler:
         return IDLE_SECONDS
 
     async def _observe(
-        self, key: RolloutKey, body: Mapping[str, Any], spec: RolloutSpec, generation: int
+        self, key: ObjectKey, body: Mapping[str, Any], spec: RolloutSpec, generation: int
     ) -> Observations:
         namespace = key[0]
         versions = {}
@@ -190,7 +184,7 @@ class RolloutReconciler:
 
     async def _act(
         self,
-        key: RolloutKey,
+        key: ObjectKey,
         body: Mapping[str, Any],
         spec: RolloutSpec,
         action: Action,
@@ -217,79 +211,23 @@ class RolloutReconciler:
         elif isinstance(action, Release):
             await self._release(key, body)
 
-    async def _store(self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus) -> None:
+    async def _store(self, key: ObjectKey, body: Mapping[str, Any], status: RolloutStatus) -> None:
         self.phases[key] = status.phase
-        patch = merge_patch(body.get("status") or {}, to_json(status))
-        if not patch:
-            return
-        await self._merge(key, body, {"status": patch}, self._cluster.merge_status)
+        await self._writer.status(key, body, to_json(status))
 
-    async def _release(self, key: RolloutKey, body: Mapping[str, Any]) -> None:
+    async def _release(self, key: ObjectKey, body: Mapping[str, Any]) -> None:
         rest = [each for each in body["metadata"].get("finalizers") or [] if each != FINALIZER]
-        await self._finalizers(key, body, rest)
-
-    async def _finalizers(
-        self, key: RolloutKey, body: Mapping[str, Any], finalizers: list[str]
-    ) -> dict[str, Any]:
-        patch = {"metadata": {"finalizers": finalizers}}
-        return await self._merge(key, body, patch, self._cluster.merge)
-
-    async def _merge(
-        self, key: RolloutKey, body: Mapping[str, Any], patch: dict[str, Any], send: Send
-    ) -> dict[str, Any]:
-        """Also where somebody else keeps writing, as long as it is none of what `body` was read
-        for: else raises `Conflict`."""
-        for _ in range(MERGE_TRIES):
-            unless = {"resourceVersion": body["metadata"]["resourceVersion"]}
-            whole = patch | {"metadata": patch.get("metadata", {}) | unless}
-            try:
-                made = await send(MODEL_ROLLOUT, key[1], key[0], whole)
-            except Conflict:
-                fresh = await self._cluster.get(MODEL_ROLLOUT, key[1], key[0])
-                if fresh is None or _relevant(fresh) != _relevant(body):
-                    raise
-                body = fresh
-                continue
-            metadata = made["metadata"]
-            if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-                self._cache.remove(MODEL_ROLLOUT, made)
-            else:
-                self._cache.put(MODEL_ROLLOUT, made)
-            return made
-        raise Conflict(f"{MERGE_TRIES} others were faster")
+        await self._writer.finalizers(key, body, rest)
 
     async def _event(
-        self, key: RolloutKey, body: Mapping[str, Any], status: RolloutStatus, event: EmitEvent
+        self, key: ObjectKey, body: Mapping[str, Any], status: RolloutStatus, event: EmitEvent
     ) -> None:
-        """Named by what it says in which attempt, so that saying it twice makes one event."""
-        metadata = body["metadata"]
-        said = (metadata["uid"], metadata.get("generation"), status.attempts, event.reason)
-        digest = hashlib.sha256(repr((*said, event.message)).encode()).hexdigest()[:16]
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        try:
-            await self._cluster.create({
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"name": f"{key[1]}.{digest}", "namespace": key[0]},
-                "involvedObject": {
-                    "apiVersion": MODEL_ROLLOUT.api_version, "kind": MODEL_ROLLOUT.name,
-                    "name": key[1], "namespace": key[0], "uid": metadata["uid"],
-                },
-                "type": event.type,
-                "reason": event.reason,
-                "message": event.message[:1024],
-                "firstTimestamp": moment,
-                "lastTimestamp": moment,
-                "count": 1,
-                "source": {"component": "zeroskew-operator"},
-            })  # fmt: skip
-        except Refused as error:
-            # What happened matters more than that it is told.
-            log.warning("event of %s/%s was refused: %s", *key, error)
-        log.info("%s/%s %s: %s", *key, event.reason, event.message)
+        await self._writer.event(
+            key, body, str(status.attempts), event.type, event.reason, event.message
+        )
 
 
-def _parsed(key: RolloutKey, raw: object) -> RolloutSpec:
+def _parsed(key: ObjectKey, raw: object) -> RolloutSpec:
     """Raises `ConfigError` for what is no spec of a rollout of this name."""
     spec = parse_spec(raw, where=f"ModelRollout {key[0]}/{key[1]}")
     service_name(key[1], int(spec.model_ref.version))
@@ -299,13 +237,6 @@ def _parsed(key: RolloutKey, raw: object) -> RolloutSpec:
 def _with_spec(status: RolloutStatus, spec: Mapping[str, Any]) -> RolloutStatus:
     text = json.dumps(spec, sort_keys=True, separators=(",", ":")) if status.run else ""
     return replace(status, valid_spec=text if 0 < len(text) <= LONGEST_SPEC else None)
-
-
-def _relevant(body: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a turn was decided on, but for annotations: a new one is for the next."""
-    metadata = body["metadata"]
-    parts = ("uid", "generation", "deletionTimestamp", "finalizers")
-    return (body.get("status"), *(metadata.get(part) for part in parts))
 
 
 def _owner(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,7 +250,7 @@ def _owner(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _remembered(key: RolloutKey, raw: object) -> RolloutStatus:
+def _remembered(key: ObjectKey, raw: object) -> RolloutStatus:
     """The status as the machine left it; one that somebody broke is as good as none."""
     if not raw:
         return RolloutStatus()

@@ -90,14 +90,19 @@ def namespace(cluster, request):
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory):
-    """The operator before an API server of its own; see operator_stage.Stage."""
-    from operator_stage import operator_stage
-
+def cluster_parts():
+    """What `operator_stage` needs: programs, kubectl, CRDs."""
     crds = crd_folder()
     for name in ("kserve.yaml", "gateway-api.yaml"):
         if not (crds / name).is_file():
             pytest.skip(f"no {name} in {crds}")
-    folder = tmp_path_factory.mktemp("stage")
-    with operator_stage(_assets(), _kubectl(), crds, folder) as running:
+    return _assets(), _kubectl(), crds
+
+
+@pytest.fixture(scope="session")
+def stage(cluster_parts, tmp_path_factory):
+    """The operator before an API server of its own; see operator_stage.Stage."""
+    from operator_stage import operator_stage
+
+    with operator_stage(*cluster_parts, tmp_path_factory.mktemp("stage")) as running:
         yield running

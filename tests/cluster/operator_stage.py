@@ -49,8 +49,8 @@ def prepare(cluster: Cluster, crds: Path) -> None:
         if each and each["kind"] == "CustomResourceDefinition"
         and each["metadata"]["name"].startswith(_FOREIGN)
     ]  # fmt: skip
-    ours = ROOT / "manifests/crds/zeroskew.dev_modelrollouts.yaml"
-    wanted.append(yaml.safe_load(ours.read_text()))
+    ours = sorted((ROOT / "manifests/crds").glob("zeroskew.dev_*.yaml"))
+    wanted += [yaml.safe_load(each.read_text()) for each in ours]
     cluster.kubectl("create", "--validate=false", "-f", "-", input=_together(wanted))
     kinds = ",".join(each["metadata"]["name"] for each in wanted)
     deadline = time.monotonic() + 60
@@ -152,15 +152,17 @@ class Stage:
         self.cluster.kubectl("create", "namespace", name)
         return name
 
-    def status(self, namespace: str, name: str = "flight-delay") -> dict:
-        return self.cluster.get("modelrollout", name, "-n", namespace).get("status", {})
+    def status(
+        self, namespace: str, name: str = "flight-delay", kind: str = "modelrollout"
+    ) -> dict:
+        return self.cluster.get(kind, name, "-n", namespace).get("status", {})
 
-    def wait(self, namespace, good, seconds=90, name="flight-delay") -> dict:
+    def wait(self, namespace, good, seconds=90, name="flight-delay", kind="modelrollout") -> dict:
         """Until the status is as wished; returns it."""
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(AssertionError):
-                found = self.status(namespace, name)
+                found = self.status(namespace, name, kind)
                 if good(found):
                     return found
             if time.monotonic() > deadline:
