@@ -6,19 +6,12 @@ commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import typer
 
 from zeroskew.cli.shell import run
-
-app = typer.Typer(
-    name="zeroskew",
-    help="Features computed once, for training and for serving, and proven row by row.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
 
 GROUPS = (
     "features",
@@ -35,6 +28,19 @@ GROUPS = (
 
 def main() -> None:
     """Entry point of the `zeroskew` command."""
+    run(application())
+
+
+@functools.cache
+def application() -> typer.Typer:
+    """The command with all its groups, put together once."""
+    app = typer.Typer(
+        name="zeroskew",
+        help="Features computed once, for training and for serving, and proven row by row.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
     for group in GROUPS:
         importlib.import_module(f"zeroskew.cli.{group}").register(app)
-    run(app)
+    return app
