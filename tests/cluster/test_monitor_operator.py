@@ -10,7 +10,7 @@ from served_predictions import serve
 
 from zeroskew.monitoring.reports import Report, list_reports, write_report
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 PIPELINE = "flight-delay-training"
 FAILURES = {
     "good": [],

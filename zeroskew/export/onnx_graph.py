@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from zeroskew.errors import ExportError
 from zeroskew.export.atomic_files import read_file, write_file
 from zeroskew.export.calibration_rows import mix
-from zeroskew.export.scoring import Scorer
+from zeroskew.export.scoring import LAST_ENTRY, PRODUCER, Scorer
 from zeroskew.features.row import FeatureRow
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def graph_bytes(network: nn.Module, row: FeatureRow, *, training_set: str) -> by
     assert program is not None
     metadata = {
         "zeroskew.row": json.dumps(row.to_json(), separators=(",", ":")),
-        "zeroskew.training_set": training_set,
+        LAST_ENTRY: training_set,
         "zeroskew.precision": "fp32",
     }
     return canonical_bytes(program.model_proto, metadata)
@@ -134,7 +134,7 @@ def canonical_bytes(model: onnx.ModelProto, metadata: Mapping[str, str]) -> byte
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     model.ir_version = min(model.ir_version, IR_VERSION)
-    model.producer_name, model.producer_version = "zeroskew", ""
+    model.producer_name, model.producer_version = PRODUCER, ""
     model.doc_string = model.domain = ""
     graph = model.graph
     graph.name, graph.doc_string = "after_the_feature_row", ""
@@ -144,8 +144,8 @@ def canonical_bytes(model: onnx.ModelProto, metadata: Mapping[str, str]) -> byte
         item.doc_string = ""
         del item.metadata_props[:]
     del model.metadata_props[:]
-    for key in sorted(metadata):
-        model.metadata_props.add(key=key, value=metadata[key])
+    for key, value in sorted(({LAST_ENTRY: ""} | dict(metadata)).items()):
+        model.metadata_props.add(key=key, value=value)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -159,6 +159,8 @@ def read_graph(path: str | Path) -> onnx.ModelProto:
     try:
         model = onnx.ModelProto.FromString(content)
         onnx.checker.check_model(model)
+        if model.producer_name == PRODUCER and LAST_ENTRY not in read_metadata(model):
+            raise ValueError(f"its end, with {LAST_ENTRY}, is missing")
     except Exception as error:  # protobuf and the checker raise unrelated classes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExportError(

@@ -23,6 +23,11 @@ CPU = "CPUExecutionProvider"
 GPUS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 """ONNX Runtime's providers on a GPU image, closest to Triton's TensorRT backend first."""
 
+PRODUCER = "zeroskew"
+LAST_ENTRY = "zeroskew.training_set"
+"""Metadata are the last in a file, and this the last of them: without it, a file of ours was cut
+short, even where what is left of it is valid ONNX."""
+
 _TYPES = {"numeric": ("tensor(float)", np.float32), "categorical": ("tensor(int32)", np.int32)}
 
 
@@ -60,6 +65,13 @@ class Scorer:
             raise ExportError(
                 f"cannot be loaded: {reason}", where=self._where, mend="export the model again"
             ) from None
+        meta = self._session.get_modelmeta()
+        if meta.producer_name == PRODUCER and LAST_ENTRY not in meta.custom_metadata_map:
+            raise ExportError(
+                f"is cut short: its end, with {LAST_ENTRY}, is missing",
+                where=self._where,
+                mend="export the model again",
+            )
         self._widths = self._checked_inputs()
 
     @property

@@ -151,16 +151,15 @@ def test_an_endpoint_that_dies_and_comes_back_gets_every_row_once(weed, tmp_path
         for info in client.get_file_info(fs.FileSelector(f"{BUCKET}/served", recursive=True))
         if info.is_file
     ]
-    assert all(name.startswith(f"{BUCKET}/served/log/model=m/version=1/date=2") for name in names)
-    rows = pl.concat(
-        pl.read_parquet(client.open_input_file(name)) for name in names if "_profile" not in name
-    )
+    version = f"{BUCKET}/served/log/model=m/version=1"
+    counted = [name for name in names if name.startswith(f"{version}/_profiles/date=2")]
+    logged = [name for name in names if name.startswith(f"{version}/date=2")]
+    assert {*names} == {*logged, *counted, f"{version}/_profiles/reference.json"}
+    rows = pl.concat(pl.read_parquet(client.open_input_file(name)) for name in logged)
     assert sorted(rows["who"]) == list(range(number))
     reference = Profile.from_json(owner.schema().reference)
     for role, profile in log.profiles().items():
         part = rows.filter(pl.col("role") == role)
         assert profile.select(reference.columns).columns == reference.measure(part).columns
-    summaries = [
-        json.loads(client.open_input_file(name).read()) for name in names if "_profile" in name
-    ]
+    summaries = [json.loads(client.open_input_file(name).read()) for name in counted]
     assert sum(summary["rows"] for summary in summaries) == number

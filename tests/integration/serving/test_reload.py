@@ -56,7 +56,7 @@ def test_a_new_version_takes_over_without_a_gap(
                 answer = infer(server, row)
                 seen.append((answer.response["model_version"], float(answer.score[0])))
             except Exception as error:
-                errors.append(error)
+                errors.append(str(error))
 
     threads = [threading.Thread(target=load) for _ in range(3)]
     for thread in threads:

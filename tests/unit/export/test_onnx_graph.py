@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
@@ -131,6 +131,7 @@ def test_a_row_without_columns() -> None:
 
 @FUNCTION_FIXTURES
 @given(share=st.floats(0, 0.999))
+@example(share=0.99)
 def test_a_file_cut_short_is_one_clear_error(fp32: Path, tmp_path: Path, share: float) -> None:
     content = fp32.read_bytes()
     path = tmp_path / "cut.onnx"

@@ -404,6 +404,9 @@ class World:
         other, champion = spec.model_ref.version, self.champion
         if spec.suspend or self.deleting or champion in (None, other) or not self.live:
             return
+        if not self.gateway:
+            # Nothing is changed before it is back.
+            return
         if self.is_(champion, "available") or self.judged_bad():
             return
         run = self.status.get("run", {})
