@@ -12,7 +12,7 @@ from operator_stage import apply, manifest, register
 
 from zeroskew.serving.prediction_log import LogSchema, LogSettings, PredictionBatch, PredictionLog
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 INTERVAL = 10.0
 METRICS = [
     {"name": "disagreement", "type": "Disagreement", "threshold_range": {"max": 0.1},

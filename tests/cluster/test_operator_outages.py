@@ -9,7 +9,7 @@ import pytest
 from operator_stage import apply, manifest, register
 from wire import Wire
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 STEPS = (
     {"set_weight": 5},
     {"pause": {"duration": "4s"}},
