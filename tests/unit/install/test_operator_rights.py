@@ -10,6 +10,7 @@ import yaml
 from operators.cluster_client import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    DRIFT_MONITOR,
     EVENT,
     GATEWAY,
     GATEWAY_CLASS,
@@ -26,6 +27,7 @@ WATCH = {"list", "watch"}
 APPLY = {"get", "create", "patch"}
 NEEDS = {
     MODEL_ROLLOUT: {"get", "list", "watch", "patch"},
+    DRIFT_MONITOR: {"get", "list", "watch"},
     INFERENCE_SERVICE: WATCH | APPLY | {"delete"},
     SERVING_RUNTIME: APPLY | {"delete"},
     DISRUPTION_BUDGET: APPLY | {"delete"},
@@ -71,9 +73,21 @@ def test_what_the_code_does_is_allowed(kind, installed):
 
 def test_the_status_is_the_operators_alone(installed):
     rules = roles(installed)
-    assert "patch" in verbs(rules["zeroskew-operator"], "zeroskew.dev", "modelrollouts/status")
-    for name in ("zeroskew-edit", "zeroskew-view"):
-        assert not verbs(rules[name], "zeroskew.dev", "modelrollouts/status")
+    for status in ("modelrollouts/status", "driftmonitors/status"):
+        assert "patch" in verbs(rules["zeroskew-operator"], "zeroskew.dev", status)
+        for name in ("zeroskew-edit", "zeroskew-view"):
+            assert not verbs(rules[name], "zeroskew.dev", status)
+
+
+def test_it_has_no_right_that_its_code_has_no_use_for(installed):
+    of_others = {"pipelines.kubeflow.org"}
+    known = {(kind.group, kind.plural) for kind in NEEDS}
+    for name in ("zeroskew-operator", "zeroskew-operator-gateways"):
+        for rule in roles(installed)[name]:
+            for group in set(rule["apiGroups"]) - of_others:
+                for resource in rule["resources"]:
+                    plain = resource.partition("/")[0]
+                    assert (group, plain) in known or plain == "customresourcedefinitions", rule
 
 
 def test_no_rule_has_a_star(installed):
