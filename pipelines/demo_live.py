@@ -168,7 +168,7 @@ class PipelineRuns:
         try:
             made = run_locally(
                 training_pipeline(self._model),
-                {"start_time": self._start, "end_time": end},
+                {"start_time": self._start, "end_time": end, "decision": decision.checksum},
                 on_event=self._on_event,
             )
             self.runs[name] = made, end

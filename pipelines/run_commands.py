@@ -40,6 +40,9 @@ def training(
     model: Folder,
     start: Annotated[str, typer.Option(help="First moment: 2013-01-01, or now-90d.")],
     end: Annotated[str, typer.Option(help="End, excluded: 2013-07-01, or now.")],
+    decision: Annotated[
+        str, typer.Option(help="Checksum of the monitor's decision that asks for it.")
+    ] = "",
 ) -> None:
     """Train, evaluate and register a version.
 
@@ -47,7 +50,7 @@ def training(
     --start 2013-01-01 --end 2013-07-01
     """
     parse_range(start, end)
-    arguments = {"start_time": start, "end_time": end}
+    arguments = {"start_time": start, "end_time": end, "decision": decision}
     said = _go(training_pipeline(model.absolute()), arguments).steps["register"].parameters
     _console.print(f"{model.name} version {said['version']}: {said['verdict']}")
 

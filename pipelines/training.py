@@ -2,6 +2,7 @@
 
     ingest → validate_sources → gate → join → validate_training_set → gate
            → train → export → evaluate → register (→ publish → deploy)
+    drift_report, where a monitor's decision started the run
 
 `training_pipeline(folder)` makes it for one model's folder: resources come from model.yaml when the
 pipeline is made, times when it runs. A validation and the gate behind it are two steps because KFP
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
+from components.drift_report import drift_report
 from components.evaluate import evaluate
 from components.export import export
 from components.gate import gate
@@ -43,14 +45,18 @@ def training_pipeline(
     With a `deployment`, on a cluster, a version that did not lose is brought to its users.
 
     Its run-time parameters are `start_time` (included) and `end_time` (excluded), as ISO 8601 or
-    relative (`now-90d`), and `model`, the folder as the steps see it. Its outputs are `version`
-    and `verdict`.
+    relative (`now-90d`), `decision`, the checksum of the monitor's that asked for it, if one did,
+    and `model`, the folder as the steps see it. Its outputs are `version` and `verdict`.
     """
     config, images = read_config(model), images or Images()
     name = f"{config.name.replace('_', '-')}-training"
 
     @dsl.pipeline(name=name, description=f"Trains and registers {config.name}.")
-    def pipeline(start_time: str, end_time: str, model: str = Path(model).as_posix()) -> Outcome:
+    def pipeline(
+        start_time: str, end_time: str, decision: str = "", model: str = Path(model).as_posix()
+    ) -> Outcome:
+        with dsl.If(decision != "", name="drifted"):
+            place(drift_report(model=model, decision=decision), images, memory="4Gi", minutes=30)
         rows = place(
             ingest(model=model, start_time=start_time, end_time=end_time), images, memory="4Gi"
         )

@@ -1,6 +1,6 @@
 """Evidently's report of a window, for people who want to see distributions side by side.
 
-    path = write_evidently_report(log, "fraud", "7", since, until, training_set, "drift.html")
+    path = write_evidently_report(log, "fraud", "7", since, until, "drift.html")
 
 It is never what triggers anything: Evidently lays bins of equal width over both samples together,
 so that one large value hides what moved, and it needs the rows of both sides. Here it gets samples
@@ -22,6 +22,7 @@ from zeroskew.errors import ConfigError, DataError
 from zeroskew.monitoring.raw_predictions import RawPredictions
 from zeroskew.monitoring.row_sample import RowSample
 from zeroskew.monitoring.served_profiles import ServedProfiles
+from zeroskew.profiles import NumericProfile, Profile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,16 +38,17 @@ def write_evidently_report(
     version: str,
     since: datetime,
     until: datetime,
-    training_set: str | Path,
     out: str | Path,
     *,
+    training_set: str | Path | None = None,
     roles: Sequence[str] = ("champion", "canary"),
     rows: int = ROWS,
     notes: Sequence[str] = (),
 ) -> Path:
     """Compare a window of predictions with the version's training set; returns `out`.
 
-    `log`: folder or s3:// prefix. `training_set`: its Parquet file, or a folder of them. `rows`:
+    `log`: folder or s3:// prefix. `training_set`: its Parquet file, or a folder of them; None: rows
+    are drawn from the profile that the version's servers know it by, which the page says. `rows`:
     of each side at most. `notes`: lines on top of the page, such as what the monitor has said.
 
     Raises `ConfigError` where Evidently is not installed, `DataError` if there is nothing to
@@ -64,12 +66,16 @@ def write_evidently_report(
             where=log,
         )
     kinds: dict[str, Kind] = {name: column.kind for name, column in known.columns.items()}  # type: ignore[misc]
+    if training_set is None:
+        before, beside = _drawn_from(known, rows), "rows drawn from the training set's profile"
+    else:
+        before, beside = _sample_of(training_set, kinds, rows), "the training set"
     page = evidently_html(
-        _sample_of(training_set, kinds, rows),
+        before,
         current,
         kinds,
         title=f"{model} version {version}: {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}",
-        notes=[*notes, f"{current.height:,} of {seen:,} predictions, beside the training set"],
+        notes=[*notes, f"{current.height:,} of {seen:,} predictions, beside {beside}"],
     )
     target = Path(out)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -135,7 +141,7 @@ def _evidently() -> tuple[Any, Any]:
     except ImportError as error:
         raise ConfigError(
             f"a report for people needs Evidently: {error}",
-            mend="pip install 'zeroskew[evidently]' (it does not work with pandas 3)",
+            mend="pip install 'zeroskew[reports]' (it does not work with pandas 3)",
         ) from None
     return evidently, presets
 
@@ -157,6 +163,36 @@ def _plain(frame: pl.DataFrame, names: Sequence[str], kinds: Mapping[str, Kind])
             text = column.cast(pl.String, strict=False)
             columns.append(text.str.replace_all("<", "‹", literal=True))
     return pl.DataFrame(columns).to_pandas()
+
+
+def _drawn_from(profile: Profile, rows: int) -> pl.DataFrame:
+    """Rows whose columns are distributed as the profile says, each for itself.
+
+    Within a bin every value is as likely; the outermost bins end with the training set's smallest
+    and largest value.
+    """
+    import numpy as np
+    import polars as pl
+
+    random = np.random.default_rng(0)
+    columns = []
+    for name, column in profile.columns.items():
+        kind = pl.Float64 if isinstance(column, NumericProfile) else pl.String
+        unseen = () if isinstance(column, NumericProfile) else (column.unseen,)
+        shares = np.array([*column.counts, *unseen, column.nulls], float)
+        if not column.total or (kind == pl.Float64 and column.low is None):  # type: ignore[union-attr]
+            columns.append(pl.Series(name, [None] * rows, dtype=kind))
+            continue
+        bins = random.choice(len(shares), rows, p=shares / shares.sum())
+        if isinstance(column, NumericProfile):
+            ends = np.array([column.low, *column.edges, column.high], float)
+            here = np.minimum(bins, len(ends) - 2)
+            drawn = pl.Series(name, random.uniform(ends[here], ends[here + 1]))
+            columns.append(drawn.set(pl.Series(bins == len(shares) - 1), None))
+        else:
+            texts = [*column.values, "(others)", None]
+            columns.append(pl.Series(name, [texts[each] for each in bins], dtype=kind))
+    return pl.DataFrame(columns)
 
 
 def _sample_of(training_set: str | Path, kinds: Mapping[str, Kind], rows: int) -> pl.DataFrame:

@@ -42,6 +42,7 @@ def monitor_manifest(
         trigger["parameters"] = trigger["parameters"] or [
             {"name": "start_time", "value": f"now-{section.retrain_days}d"},
             {"name": "end_time", "valueFrom": "windowEnd"},
+            {"name": "decision", "valueFrom": "checksum"},
         ]
     spec = {"modelRef": {"name": model}, **said}
     parse_monitor(spec, where=f"DriftMonitor {monitor}")

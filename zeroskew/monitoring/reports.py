@@ -100,6 +100,26 @@ def newest_report(
     return found[0] if found else None
 
 
+def find_decision(log: str, model: str, checksum: str) -> Report | None:
+    """The record of a decision by its checksum, or the twelve digits that runs are named by.
+
+    Raises `ServingError` or `DataError` if it cannot be read.
+    """
+    from pyarrow import fs
+
+    system, root = sink_filesystem(check_sink(log))
+    folder = f"{root}/{_folder(model, 'decision')}"
+    try:
+        found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
+        for each in found:
+            if each.is_file and each.base_name == f"{checksum[:12]}.json":
+                with system.open_input_stream(each.path) as stream:
+                    return _parsed(stream.read(), each.path)
+    except OSError as error:
+        raise ServingError(f"reports cannot be read: {error}", where=folder) from None
+    return None
+
+
 def list_reports(
     log: str,
     kind: Kind,

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -26,9 +27,13 @@ from pipelines.run import run_locally
 from pipelines.training import training_pipeline
 from zeroskew.errors import ConfigError, DataError, RegistryError, ValidationFailed
 from zeroskew.features.row import FeatureRow
+from zeroskew.monitoring.monitor_state import Decision
+from zeroskew.monitoring.reports import Report, write_report
 from zeroskew.registry import Registry
+from zeroskew.rollout.rollout_state import to_json
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+SERVED = runpy.run_path(str(Path(__file__).parents[2] / "cluster/served_predictions.py"))
 MODEL = Path(__file__).parent / "models/tickets"
 FIRST = {"start_time": "2024-01-02", "end_time": "2024-02-10"}
 SECOND = {"start_time": "2024-01-12", "end_time": "2024-02-20T00:00:00+00:00"}
@@ -63,8 +68,25 @@ def champion(first, registry):
 
 
 @pytest.fixture(scope="module")
-def second(champion):
-    return run_locally(training_pipeline(MODEL), SECOND)
+def decision(champion, home):
+    """Checksum of a monitor's decision about what the champion was asked."""
+    log, now = home / "predictions", datetime.now(UTC).replace(microsecond=0)
+    SERVED["serve"](log, home / "spool", "tickets", str(champion), shift=1.0)
+    made = Decision(
+        checksum="0123456789abcdef" * 4, reason="PSI", message="feature-psi: feature_0 0.9",
+        dominant_metric="feature-psi", failed_metrics=("feature-psi",), model="tickets",
+        champion=str(champion), generation=1, window_start=now - timedelta(hours=24),
+        window_end=now, rows=1000, at=now,
+    )  # fmt: skip
+    report = Report("decision", "tickets", str(champion), now, 0.9, 0.9, 0.9, 1000, made.message,
+                    {"decision": to_json(made)})  # fmt: skip
+    write_report(str(log), report, name=made.short)
+    return made.checksum
+
+
+@pytest.fixture(scope="module")
+def second(champion, decision):
+    return run_locally(training_pipeline(MODEL), SECOND | {"decision": decision})
 
 
 def test_the_first_version_has_its_whole_lineage(first, registry):
@@ -110,6 +132,14 @@ def test_the_dashboard_gets_curves_tables_and_pages(first):
         assert html.count("<html") == pages
         assert "http://" not in html.replace("http://www.w3.org", "")
     assert "Beside a baseline" in evaluate.artifacts["report"].read_text()
+
+
+def test_a_run_that_a_decision_asked_for_shows_what_it_was_about(first, second):
+    assert "drift-report" not in first.steps
+    page = second.steps["drift-report"].artifacts["page"].read_text()
+    assert "Decision 0123456789ab" in page
+    assert "feature-psi: feature_0 0.9" in page
+    assert "feature_4" in page
 
 
 def test_the_challenger_is_compared_with_the_champion_on_the_same_rows(second, champion, registry):
