@@ -14,8 +14,9 @@ install: ## the environment, .venv, from requirements.lock
 triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
 	@scripts/install_triton.sh
 
-kube-tools: ## helm, kubectl and hadolint for the tests of charts/ and manifests/, below ~/.cache
+kube-tools: ## helm, kubectl, hadolint, promtool for the tests of charts/ and manifests/, in ~/.cache
 	@scripts/install_kube_tools.sh
+	@scripts/install_prometheus.sh
 
 demo: install triton ## flights: trained, served, drifted, retrained, rolled out; with a page
 	@$(PYTHON_ENV)/python -m pipelines.demo

@@ -61,7 +61,9 @@ REFERENCE = Profile.learn(served(20_000))
 
 
 def programs() -> tuple[str, str] | None:
-    path = os.pathsep.join([os.environ.get("ZEROSKEW_PROMETHEUS", ""), os.environ["PATH"]])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("ZEROSKEW_PROMETHEUS") or str(cache / "zeroskew/prometheus")
+    path = os.pathsep.join([folder, os.environ["PATH"]])
     found = [shutil.which(name, path=path) for name in ("prometheus", "promtool")]
     return None if None in found else (found[0], found[1])
 
@@ -124,7 +126,10 @@ def told() -> Told:
 def prometheus(told: Told, tmp_path_factory) -> Iterator[str]:
     found = programs()
     if found is None:
-        pytest.skip("no Prometheus: put it on the path or name its folder in ZEROSKEW_PROMETHEUS")
+        pytest.skip(
+            "no Prometheus: run scripts/install_prometheus.sh, or name its folder in "
+            "ZEROSKEW_PROMETHEUS"
+        )
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "scraped").write_text(told.openmetrics())
     (folder / "prometheus.yml").write_text("")
