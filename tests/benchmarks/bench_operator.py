@@ -113,7 +113,11 @@ def measure(stage: Stage, count: int, seconds: float, changes: int, console: Con
 def make_champions(mlflow: str, models: list[str]) -> None:
     """Version 1 of each model, already the champion: the registry's part, without the training."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    import logging
+
     from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
 
     client = MlflowClient(mlflow)
     for model in models:

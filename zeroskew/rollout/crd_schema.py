@@ -121,8 +121,9 @@ def _loosen(node: Any) -> None:
                 node.setdefault("minimum", 0)
                 node.setdefault("maximum", 2**53)
             case "number":
-                node.setdefault("minimum", -1e300)
-                node.setdefault("maximum", 1e300)
+                # Whole: what YAML's writers make of 1e300, Kubernetes' own reader takes for a text.
+                node.setdefault("minimum", -(10**18))
+                node.setdefault("maximum", 10**18)
             case "array":
                 node.setdefault("maxItems", _STATUS_ITEMS)
         for child in node.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,12 @@ class Past:
         self.model.mkdir(parents=True)
         (self.model / "model.yaml").write_text(MODEL_YAML)
         self.environment = {"ZEROSKEW_HOME": str(self.home)}
+
+    def settle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The environment names this home, and nothing that another test has left in it."""
+        for name in [name for name in os.environ if name.startswith("ZEROSKEW_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("ZEROSKEW_HOME", str(self.home))
 
     def register(self) -> None:
         mlflow = self.home / "mlflow"

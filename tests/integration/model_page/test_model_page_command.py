@@ -21,9 +21,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def at_home(past, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("ZEROSKEW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
+    past.settle(monkeypatch)
 
 
 def command(past, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

@@ -39,7 +39,7 @@ OVERFLOWING = """
 
 @pytest.fixture
 def page(past, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
+    past.settle(monkeypatch)
     path = tmp_path / "page.html"
     found = facts_of(past.model)
     assert found.problems == {}
@@ -75,7 +75,7 @@ def test_it_loads_nothing_and_complains_of_nothing(browser, page):
 def test_hostile_names_do_nothing(browser, past, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
+    past.settle(monkeypatch)
     found = facts_of(past.model)
     (history,) = found.histories
     columns = {EVIL if n == "feature_3" else n: c for n, c in history.reference.columns.items()}
@@ -155,7 +155,7 @@ def test_every_band_stands_out_from_its_ground(browser, past, tmp_path):
 def test_a_month_fits_on_paper(browser, past, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    monkeypatch.setenv("ZEROSKEW_HOME", str(past.home))
+    past.settle(monkeypatch)
     found = facts_of(past.model)
     (history,) = found.histories
     month = replace(history, periods=history.periods * 5)
