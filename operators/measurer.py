@@ -21,7 +21,7 @@ from operators.operator_metrics import MONITOR_SECONDS
 from zeroskew.errors import ZeroskewError
 from zeroskew.monitoring.monitor_observations import KeepRecord, LabelsSeen, Measure, Measurement
 from zeroskew.monitoring.monitor_spec import MonitorSpec
-from zeroskew.monitoring.reports import Report, newest_report
+from zeroskew.monitoring.reports import STORE, Report, newest_report
 from zeroskew.monitoring.window_reader import WindowReader
 
 THREADS = 4
@@ -144,7 +144,8 @@ class Measurer:
             where, model = reader.log_of(spec), spec.model_ref.name
             audit = newest_report(where, "consistency", model, version, since=since)
             live = newest_report(where, "performance", model, version, since=since)
-            return {each.kind: each for each in (audit, live) if each is not None}
+            fresh = newest_report(where, "freshness", model, STORE, since=since)
+            return {each.kind: each for each in (audit, live, fresh) if each is not None}
 
         known.reports = await self._on_thread(key, read)
         known.reports_at = time.monotonic()

@@ -57,7 +57,17 @@ class MonitorCollector(Collector):
                      ["model", "version", "role"])  # fmt: skip
         coverage = _gauge("label_coverage", "Of the predictions, those whose label has arrived",
                           ["model", "version", "role"])  # fmt: skip
+        view = ["model", "view"]
+        lag = _gauge("materialisation_lag_seconds", "That the source of a view is ahead of the "
+                     "online store", view)  # fmt: skip
+        limit = _gauge("freshness_lag_limit_seconds", "What of it is too much", view)
+        near = _gauge("near_expiry_ratio", "Of the values in the store, those beyond 80 % of their "
+                      "TTL", view)  # fmt: skip
+        expired = _gauge("expired_ratio", "Of the values in the store, those beyond it", view)
+        looked = _gauge("freshness_checked_timestamp_seconds", "When the store was looked at last",
+                        ["model"])  # fmt: skip
         told: set[tuple[str, str]] = set()
+        stores: set[str] = set()
         for key, seen in list(self.seen.items()):
             model, status = seen.spec.model_ref.name, seen.status
             phase.add_metric([*key, status.phase], 1)
@@ -75,6 +85,17 @@ class MonitorCollector(Collector):
                 if bound is not None:
                     threshold.add_metric([*key, metric.name], bound)
             known = self._measurer.watched.get(key)
+            fresh = known.reports.get("freshness") if known is not None else None
+            if fresh is not None and model not in stores:
+                stores.add(model)
+                looked.add_metric([model], fresh.at.timestamp())
+                for each in fresh.details.get("views") or ():
+                    labels = [model, str(each["view"])]
+                    if each.get("lag") is not None:
+                        lag.add_metric(labels, float(each["lag"]))
+                        limit.add_metric(labels, float(each["lag_limit"]))
+                    near.add_metric(labels, float(each["near"]))
+                    expired.add_metric(labels, float(each["expired"]))
             if known is None or (model, status.version or "") in told:
                 continue
             told.add((model, status.version or ""))
@@ -97,7 +118,8 @@ class MonitorCollector(Collector):
                     if row.get("coverage") is not None:
                         coverage.add_metric(labels, float(row["coverage"]))
         return [
-            value, threshold, state, samples, measured, phase, ratio, rows, auc, coverage
+            value, threshold, state, samples, measured, phase, ratio, rows, auc, coverage,
+            lag, limit, near, expired, looked,
         ]  # fmt: skip
 
     def _values(

@@ -5,6 +5,7 @@ from pathlib import Path
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
+from components.freshness import freshness
 from components.materialise import materialise
 from pipelines.pod import Images, place
 from zeroskew.steps.model_folder import read_config
@@ -27,9 +28,10 @@ def materialisation_pipeline(model: str | Path, images: Images | None = None) ->
         views: list = [],  # noqa: B006 (KFP reads the default, nothing can change it)
         model: str = Path(model).as_posix(),
     ) -> None:
-        place(
+        written = place(
             materialise(model=model, start_time=start_time, end_time=end_time, views=views),
             images, cpu="4", memory="8Gi", retries=3, minutes=240,
         )  # fmt: skip
+        place(freshness(model=model), images, memory="4Gi", retries=3, minutes=20).after(written)
 
     return pipeline

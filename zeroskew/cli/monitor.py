@@ -12,7 +12,13 @@ monitor = typer.Typer(
     help="What serving does, seen beside what was trained on: drift, freshness, performance.",
 )
 
-COMMANDS = ("monitor_run", "monitor_performance", "monitor_page", "monitor_report")
+COMMANDS = (
+    "monitor_run",
+    "monitor_performance",
+    "monitor_freshness",
+    "monitor_page",
+    "monitor_report",
+)
 """Modules of this folder; each one's `register(monitor)` adds its commands."""
 
 

@@ -22,6 +22,9 @@ from zeroskew.serving.log_spool import quoted
 FORMAT = 1
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 
+STORE = "store"
+"""In place of a version, in reports of freshness: a store serves all of them."""
+
 Kind = Literal["consistency", "performance", "decision", "freshness"]
 
 

@@ -1,6 +1,12 @@
 """Helm and kustomize install the same."""
 
+import os
+from pathlib import Path
+
 import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
 
 
 def keyed(objects):
@@ -45,6 +51,27 @@ def test_a_namespace_of_models_is_the_folder_for_it(profile, folder, kustomize, 
         for key, each in made.items():
             assert each["metadata"].pop("namespace") == space
             assert each == wanted[key]
+
+
+def test_prometheus_gets_the_component_of_it(helm, run_tool, tmp_path):
+    folder = tmp_path / "overlay"
+    folder.mkdir()
+    where = os.path.relpath(ROOT / "manifests", folder)
+    (folder / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: zeroskew\n"
+        f"resources: [{where}/base]\ncomponents: [{where}/components/prometheus]\n"
+    )
+    done = run_tool("kubectl", "kustomize", str(folder))
+    assert done.returncode == 0, done.stderr
+    kinds = {"PrometheusRule", "ServiceMonitor", "PodMonitor", "ConfigMap"}
+    wanted = {
+        key: each
+        for key, each in keyed(yaml.safe_load_all(done.stdout)).items()
+        if key[0] in kinds and key[2] != "zeroskew-endpoints"
+    }
+    plain, made = (keyed(by_helm(helm(None, *more))) for more in ((), ("prometheus.enabled=true",)))
+    assert {key: each for key, each in made.items() if key not in plain} == wanted
+    assert len(wanted) == 4
 
 
 def test_an_operator_for_some_namespaces_is_the_component_for_it(kustomize, helm, tmp_path):
