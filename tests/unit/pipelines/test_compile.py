@@ -57,8 +57,12 @@ def test_with_a_deployment_training_ends_with_its_commit(tmp_path):
     documents = list(yaml.safe_load_all(training.read_text()))
     assert {"exec-publish", "exec-deploy"} <= set(executors(documents))
     spec = documents[1]["spec"]["pipelineSpec"]
-    (won,) = [t for t in spec["root"]["dag"]["tasks"].values() if "triggerPolicy" in t]
-    assert "loses" in won["triggerPolicy"]["condition"]
+    conditions = [
+        task["triggerPolicy"]["condition"]
+        for task in spec["root"]["dag"]["tasks"].values()
+        if "triggerPolicy" in task
+    ]
+    assert sum("loses" in condition for condition in conditions) == 1
     with_token = [
         name for name in executors(documents)
         if any(
@@ -150,8 +154,20 @@ def test_only_repeatable_steps_are_retried_and_only_pure_ones_cached(compiled):
     assert "retryPolicy" not in tasks["register"]
     assert "retryPolicy" not in tasks["gate"]
     assert tasks["join"]["retryPolicy"]["maxRetryCount"] == 2
-    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    cached = {
+        name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")
+    }
     assert cached == {"train", "export"}
+
+
+def test_only_a_run_that_a_decision_asked_for_reports_on_it(compiled):
+    spec = compiled["training"][1]["spec"]["pipelineSpec"]
+    (drifted,) = [t for t in spec["root"]["dag"]["tasks"].values() if "triggerPolicy" in t]
+    assert drifted["triggerPolicy"]["condition"].endswith("!= ''")
+    inside = spec["components"][drifted["componentRef"]["name"]]["dag"]["tasks"]
+    assert set(inside) == {"drift-report"}
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert parameters["decision"]["defaultValue"] == ""
 
 
 def test_nothing_is_joined_or_trained_before_its_gate(compiled):
