@@ -29,6 +29,7 @@ from pipelines.deployment import Deployment
 from pipelines.live_performance import live_performance_pipeline
 from pipelines.materialisation import materialisation_pipeline
 from pipelines.pod import Images
+from pipelines.rollback import rollback_pipeline
 from pipelines.training import training_pipeline
 from zeroskew.errors import ConfigError, PipelineError
 from zeroskew.record import code_sha
@@ -41,6 +42,7 @@ FACTORIES: Mapping[str, Callable[[str | Path, Images | None], GraphComponent]] =
     "batch-prediction": batch_prediction_pipeline,
     "consistency-audit": consistency_audit_pipeline,
     "live-performance": live_performance_pipeline,
+    "rollback": rollback_pipeline,
 }
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
 UNKNOWN = "unknown"

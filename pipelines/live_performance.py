@@ -5,6 +5,7 @@ from pathlib import Path
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
+from components.model_page import model_page
 from components.performance import performance
 from pipelines.pod import Images, place
 from zeroskew.steps.model_folder import read_config
@@ -23,9 +24,13 @@ def live_performance_pipeline(model: str | Path, images: Images | None = None) -
     def pipeline(
         version: str = "champion", days: int = 30, model: str = Path(model).as_posix()
     ) -> None:
-        place(
+        measured = place(
             performance(model=model, version=version, days=days),
             images, cpu="2", memory="8Gi", retries=2,
         )  # fmt: skip
+        # The dashboard then has the page of the day, with this in it.
+        place(model_page(model=model, days=days), images, cpu="2", memory="8Gi", retries=2).after(
+            measured
+        )
 
     return pipeline

@@ -100,7 +100,7 @@ class LocalRuns:
 
 
 def _fields(decision: Decision | None) -> dict[str, str]:
-    names = ("checksum", "reason", "dominantMetric", "champion", "previous", "model",
+    names = ("checksum", "reason", "message", "dominantMetric", "champion", "previous", "model",
              "windowStart", "windowEnd")  # fmt: skip
     raw = {} if decision is None else to_json(decision)
     return {name: str(raw.get(name, "")) for name in names}

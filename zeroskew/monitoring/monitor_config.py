@@ -2,7 +2,7 @@
 
 The words are those of the manifest, in snake_case. A model's folder need not know the pipeline that
 retrains it: by default that is its training pipeline, from as long before the window's end as
-`retrain_days` says.
+`retrain_days` says, or with `action: RollBack` its rollback pipeline.
 """
 
 from __future__ import annotations
@@ -38,12 +38,19 @@ def monitor_manifest(
     )
     trigger = said["trigger"]
     if trigger["policy"] != "Disabled" and "pipelineRef" not in trigger:
-        trigger["pipelineRef"] = {"name": f"{model.replace('_', '-')}-training"}
-        trigger["parameters"] = trigger["parameters"] or [
+        back = trigger["action"] == "RollBack"
+        kind = "rollback" if back else "training"
+        trigger["pipelineRef"] = {"name": f"{model.replace('_', '-')}-{kind}"}
+        retraining = [
             {"name": "start_time", "value": f"now-{section.retrain_days}d"},
             {"name": "end_time", "valueFrom": "windowEnd"},
             {"name": "decision", "valueFrom": "checksum"},
         ]
+        going_back = [
+            {"name": "to", "valueFrom": "previous"},
+            {"name": "reason", "valueFrom": "message"},
+        ]
+        trigger["parameters"] = trigger["parameters"] or (going_back if back else retraining)
     spec = {"modelRef": {"name": model}, **said}
     parse_monitor(spec, where=f"DriftMonitor {monitor}")
     return {

@@ -14,6 +14,7 @@ from zeroskew.rollout.rollout_steps import Length, Section, cel
 DecisionField = Literal[
     "checksum",
     "reason",
+    "message",
     "dominantMetric",
     "champion",
     "previous",

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from components.deploy import deploy as component
+from components.rollback import rollback as way_back
 from zeroskew.errors import ConfigError, RegistryError
 from zeroskew.registry import Registry
 from zeroskew.steps.deploy import deploy_version
+from zeroskew.steps.rollback import roll_back
 
 pytestmark = pytest.mark.integration
 
@@ -71,6 +73,29 @@ def test_the_step_the_component_and_the_command_make_one_commit(model, repositor
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("main had flight_delay version 1 already: ")
     assert repository.log() == ["flight_delay: version 1", "First"]
+
+
+def test_the_way_back_to_the_version_before_is_a_commit_too(model, repository, tmp_path):
+    registry, out = Registry.from_environment(), tmp_path / "done.json"
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"graph 2")
+    registry.register("flight_delay", registered(2).record, {"model.onnx": graph})
+    for version in (1, 2):
+        registry.promote("flight_delay", version, "test")
+        deploy_version(str(model), version, *PLACE, "", "", "merge", "none", out)
+    made = roll_back(str(model), "previous", "scores drifted", "", "", "merge", "none", out)
+    assert json.loads(out.read_text()) == made
+    assert (made["outcome"], made["version"], made["before"]) == ("merged", 1, 2)
+    found = yaml.safe_load(repository.show("models/flight_delay/version.yaml"))
+    assert found["spec"]["modelRef"]["version"] == "1"
+
+    output = SimpleNamespace(path=str(tmp_path / "again.json"), metadata={})
+    _, outcome = way_back.python_func(str(model), "1", "scores drifted", output)
+    assert outcome == "already"
+    with pytest.raises(RegistryError):
+        roll_back(str(model), "nobody", "x", "", "", "merge", "none", out)
+    with pytest.raises(ConfigError, match="needs a reason"):
+        roll_back(str(model), "1", " ", "", "", "merge", "none", out)
 
 
 def test_what_cannot_be_deployed_is_said_before_anything_is_fetched(model, repository, tmp_path):

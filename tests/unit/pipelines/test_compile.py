@@ -43,6 +43,7 @@ def platform(documents, name):
 def test_each_model_has_its_pipelines(compiled):
     assert set(compiled) == {
         "training", "materialisation", "batch-prediction", "consistency-audit", "live-performance",
+        "rollback",
     }  # fmt: skip
     assert [d["kind"] for d in compiled["training"]] == ["Pipeline", "PipelineVersion"]
     assert MODEL in model_folders()
