@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from operator_stage import QUICK, apply, manifest, register
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SLOW = ({"set_weight": 5}, {"pause": {"duration": "1s"}}, {"set_weight": 50}, *QUICK[2:])
 WAITS = ({"set_weight": 20}, {"pause": {}}, {"set_weight": 60})
 

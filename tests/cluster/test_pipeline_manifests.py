@@ -1,13 +1,17 @@
 """The compiled manifests, before a real API server with Kubeflow Pipelines' own CRDs."""
 
+import atexit
+import functools
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.compile import Code, compile_models, model_folders
+from pipelines.compile import FACTORIES, Code, compile_models, model_folders
 from pipelines.pod import Images
 
 pytestmark = pytest.mark.cluster
@@ -15,9 +19,18 @@ ROOT = Path(__file__).parents[2]
 CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
 
 
-def compiled(out, **changes):
-    images = Images(platform=changes.get("image", "registry.test/zeroskew:1f3a9c2"))
-    return compile_models(model_folders(), out, images, changes.get("code", CODE))
+@functools.cache
+def _compiled(image, code):
+    """Compiling takes seconds, and is the same for the same."""
+    folder = Path(tempfile.mkdtemp(prefix="compiled-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder, compile_models(model_folders(), folder, Images(platform=image), code)
+
+
+def compiled(out, image="registry.test/zeroskew:1f3a9c2", code=CODE):
+    folder, paths = _compiled(image, code)
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    return [out / path.relative_to(folder) for path in paths]
 
 
 def names(paths, kind):
@@ -31,7 +44,7 @@ def in_cluster(cluster, namespace, kind):
 
 def test_every_models_pipelines_are_accepted_and_kept_whole(cluster, namespace, tmp_path):
     paths = compiled(tmp_path)
-    assert len(paths) == 5 * len(model_folders()) >= 5
+    assert len(paths) == len(FACTORIES) * len(model_folders()) >= 6
     cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path)
     assert in_cluster(cluster, namespace, "pipelines") == names(paths, "Pipeline")
     stored = cluster.get("pipelineversions", "-n", namespace)["items"]

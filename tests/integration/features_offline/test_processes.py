@@ -15,7 +15,7 @@ import pytest
 from zeroskew.features.registry_file import registry_lock
 from zeroskew.features.repository import open_repository
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CONFIG = """\
 project: shop

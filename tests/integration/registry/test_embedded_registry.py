@@ -67,6 +67,7 @@ def test_two_first_starts_at_once(python, tmp_path) -> None:
     assert [s.communicate(timeout=200) for s in starts] == [("[]\n", "")] * 2
 
 
+@pytest.mark.slow
 def test_rivals_promote_one_after_the_other(python, tmp_path, record, files) -> None:
     registry = home_with(record, files, tmp_path, 3)
     registry.promote("flight_delay", 1, "first")
@@ -96,6 +97,7 @@ except AliasConflict:
     assert [e.version for e in registry.history("flight_delay")] == [1, winner]
 
 
+@pytest.mark.slow
 def test_killed_outright_while_registering(python, tmp_path, record, files) -> None:
     """SIGKILL in the middle of the upload: no handler runs, and yet nothing half-made shows."""
     registry = home_with(record, files, tmp_path, 1)

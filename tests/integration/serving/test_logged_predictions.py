@@ -166,6 +166,7 @@ def test_a_server_that_ends_has_logged_every_answer(serve, version_with, infer, 
     assert load.answered.keys() <= set(ids)
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_next_to_nothing_and_nothing_twice(
     serve, version_with, infer, columns
 ):

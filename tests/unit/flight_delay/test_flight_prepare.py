@@ -111,6 +111,7 @@ def test_interrupted_while_writing_leaves_the_old_files_whole(computed, prepared
     assert [f.name for f in root.iterdir() if f.name.startswith(".flight_delay-")] == []
 
 
+@pytest.mark.slow
 def test_interrupted_between_two_renames_is_not_believed(computed, prepared, tmp_path, monkeypatch):
     root = copied(prepared, tmp_path)
     marker = root / "flight_delay" / MARKER
@@ -131,6 +132,7 @@ def test_interrupted_between_two_renames_is_not_believed(computed, prepared, tmp
     assert contents(root) == contents(prepared)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_next_run_mends_it(computed, prepared, tmp_path):
     """A real process, killed without warning while it writes."""
     child = subprocess.Popen(
