@@ -36,7 +36,7 @@ lint: install ## ruff, types, import rules
 compile: install ## Pipeline and PipelineVersion manifests into build/manifests
 	@$(PYTHON_ENV)/python -m pipelines.compile --out build/manifests
 
-bench: install triton ## every benchmark beside its peer (half an hour; see tests/benchmarks/README.md)
+bench: install triton ## every benchmark beside its peer (an hour, two with a Kubernetes API server)
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_ENV)/python $$bench || exit 1; done
 
 lock: ## requirements.lock anew from pyproject.toml
