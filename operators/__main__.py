@@ -84,12 +84,7 @@ def main() -> int:
     """Ends with 0 when it was asked to, 2 if it was told something that cannot be."""
     try:
         settings = OperatorSettings.from_environment()
-        for value, name, what in (
-            (settings.mlflow, "ZEROSKEW_MLFLOW", "MLflow server"),
-            (settings.prediction_log, "ZEROSKEW_PREDICTION_LOG", "prediction log"),
-        ):
-            if not value:
-                raise ConfigError(f"no {what} is named", where=name, mend="set it to its address")
+        settings.check()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -58,6 +58,26 @@ class OperatorSettings:
             ),
         )
 
+    def check(self) -> None:
+        """Raises `ConfigError` for what is needed and not named, or makes no sense: now, and not
+        when it is first used."""
+        from operators.kfp_client import KfpClient
+        from operators.registry_reader import RegistryReader
+        from zeroskew.serving.log_sink import check_sink
+
+        for value, name, what in (
+            (self.mlflow, "ZEROSKEW_MLFLOW", "MLflow server"),
+            (self.prediction_log, "ZEROSKEW_PREDICTION_LOG", "prediction log"),
+        ):
+            if not value:
+                raise ConfigError(f"no {what} is named", where=name, mend="set it to its address")
+        RegistryReader(self.mlflow)
+        check_sink(self.prediction_log)
+        if self.pages:
+            check_sink(self.pages)
+        if self.kfp:
+            KfpClient(self.kfp)
+
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "")

@@ -58,16 +58,9 @@ def register(app: typer.Typer) -> None:
 
 def _open(folder: Path, *, online: bool) -> Repository:
     """The repository over this environment's endpoints; starts the embedded Valkey if needed."""
-    from dataclasses import replace
+    from zeroskew.cli.stack import export_endpoints
 
-    from zeroskew.endpoints import Endpoints
-
-    endpoints = Endpoints.from_environment()
-    if online and not endpoints.redis:
-        from zeroskew.embedded import valkey
-
-        endpoints = replace(endpoints, redis=valkey.ensure(Path(endpoints.home) / "valkey"))
-    endpoints.export()
+    export_endpoints(online=online)
     from zeroskew.features.repository import open_repository
 
     return open_repository(folder)

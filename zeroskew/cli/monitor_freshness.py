@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,7 @@ def freshness(
     model: Annotated[Path, typer.Argument(help="Folder of the model.", metavar="MODEL")],
     keep: Annotated[bool, typer.Option(help="Keep the report for the operator's metrics.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    at: Annotated[datetime | None, typer.Option(help="As of then, UTC; default: now.")] = None,
 ) -> None:
     """Look into the online store: ages, lag behind the sources, what is near its TTL.
 
@@ -33,9 +34,13 @@ def freshness(
     from rich.console import Console
     from rich.table import Table
 
+    from zeroskew.cli.stack import export_endpoints
     from zeroskew.steps.freshness import freshness_of, keep_freshness
+    from zeroskew.steps.model_folder import read_config
 
-    found = freshness_of(model)
+    read_config(model)
+    export_endpoints(online=True)
+    found = freshness_of(model, at.replace(tzinfo=UTC) if at else None)
     if keep:
         keep_freshness(found)
     if as_json:
@@ -57,4 +62,10 @@ def freshness(
 
 
 def _span(seconds: float | None) -> str:
-    return "unknown" if seconds is None else str(timedelta(seconds=round(seconds)))
+    """In its largest unit, which fits a column."""
+    if seconds is None:
+        return "unknown"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"

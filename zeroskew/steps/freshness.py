@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,12 @@ def look_at_store(model: str | Path) -> dict[str, float]:
     return {f"{view.view}_lag": view.lag for view in found.views if view.lag is not None}
 
 
-def freshness_of(model: str | Path) -> Freshness:
-    """Raises `ConfigError` or `OnlineStoreUnavailable`."""
+def freshness_of(model: str | Path, now: datetime | None = None) -> Freshness:
+    """`now`: default, the clock. Raises `ConfigError` or `OnlineStoreUnavailable`."""
     from zeroskew.monitoring.freshness import measure_freshness
 
     config = read_config(model)
-    return measure_freshness(model, config.feature_service, config.name)
+    return measure_freshness(model, config.feature_service, config.name, now=now)
 
 
 def keep_freshness(found: Freshness) -> str:
