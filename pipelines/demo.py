@@ -98,6 +98,11 @@ def demo(
     watched = _model_page(story, page.with_name(f"{Path(MODEL).name}.html"))
     console.print(f"\n{seconds:.0f} s in all.  The page: [bold]{page.absolute().as_uri()}[/]")
     console.print(f"Everything about the model: [bold]{watched.absolute().as_uri()}[/]")
+    if story.retrained is not None and "drift-report" in story.retrained.steps:
+        report = story.retrained.steps["drift-report"].artifacts["page"]
+        shown = page.with_name(f"{Path(MODEL).name}-drift.html")
+        shown.write_bytes(report.read_bytes())
+        console.print(f"What the decision was about: [bold]{shown.absolute().as_uri()}[/]")
     console.print(
         "[dim]Lineage of a version: .venv/bin/zeroskew registry lineage flight_delay "
         f"{rounds[-1].version}[/]"

@@ -78,6 +78,8 @@ def live(
 
     config, endpoints = load_model_config(model), Endpoints.from_environment()
     log = str(Path(endpoints.prediction_log) / f"live-{datetime.now():%Y%m%d-%H%M%S}")
+    # For the steps of the retraining, which look there for the decision, and for the audits.
+    os.environ["ZEROSKEW_PREDICTION_LOG"] = log
     story = Story(log, start, champion)
     registry = Registry.from_environment()
     runs = PipelineRuns(model, train_from, on_step)
@@ -156,14 +158,6 @@ def _look_back(story: Story, model: str) -> None:
     )
     for version in versions:
         write_report(story.log, story.performance.report(version))
-    before = os.environ.get("ZEROSKEW_PREDICTION_LOG")
-    os.environ["ZEROSKEW_PREDICTION_LOG"] = story.log
-    try:
-        for version in versions:
-            story.audits.append(audit_model(model, version=version))
-            keep_report(story.audits[-1], story.log)
-    finally:
-        if before is None:
-            del os.environ["ZEROSKEW_PREDICTION_LOG"]
-        else:
-            os.environ["ZEROSKEW_PREDICTION_LOG"] = before
+    for version in versions:
+        story.audits.append(audit_model(model, version=version))
+        keep_report(story.audits[-1], story.log)
