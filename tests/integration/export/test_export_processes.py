@@ -14,7 +14,7 @@ import pytest
 
 from zeroskew.export.export import ExportRecord
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 COMMAND = [sys.executable, "-c", "from zeroskew.cli import main; main()"]
 

@@ -43,6 +43,7 @@ def evidently_psi(before: np.ndarray, now: np.ndarray) -> float:
     return float(found)
 
 
+@pytest.mark.slow
 def test_drift_of_heavy_tails_that_evidently_misses():
     rng = np.random.default_rng(5)
     outlier = rng.gamma(2, 1.5, 20_000)

@@ -9,7 +9,7 @@ import pytest
 from zeroskew.errors import AliasConflict, RegistryError
 from zeroskew.registry import Registry
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 RIVAL = """
 import sys
@@ -78,7 +78,6 @@ def test_promotion_history_and_rollback_through_the_server(server, record, files
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_of_several_processes_one_promotes(server, record, files, python) -> None:
     registry = Registry(server)
     for number in (1, 2, 3):

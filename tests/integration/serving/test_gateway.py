@@ -36,6 +36,7 @@ def logged(folder):
     return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files])
 
 
+@pytest.mark.slow
 def test_weights_hold_and_every_request_is_mirrored_once(
     serve, version_with, gateway, infer, columns, tmp_path
 ):

@@ -179,8 +179,19 @@ def test_the_manifest_of_a_section_is_taken_back():
     made = monitor_manifest(SECTION, "fraud", namespace="ml")
     spec = parse_monitor(made["spec"])
     assert spec.trigger.pipeline_ref.name == "fraud-training"
-    assert [each.name for each in spec.trigger.parameters] == ["start_time", "end_time"]
+    names = [each.name for each in spec.trigger.parameters]
+    assert names == ["start_time", "end_time", "decision"]
     assert made["metadata"] == {
         "name": "fraud", "namespace": "ml",
         "labels": {"app.kubernetes.io/part-of": "zeroskew", "zeroskew.dev/model": "fraud"},
     }  # fmt: skip
+
+
+def test_the_manifest_of_one_that_rolls_back_names_the_way_back():
+    back = SECTION.model_copy(
+        update={"trigger": SECTION.trigger.model_copy(update={"action": "RollBack"})}
+    )
+    spec = parse_monitor(monitor_manifest(back, "fraud", namespace="ml")["spec"])
+    assert spec.trigger.pipeline_ref.name == "fraud-rollback"
+    taken = [(each.name, each.value_from) for each in spec.trigger.parameters]
+    assert taken == [("to", "previous"), ("reason", "message")]
