@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON_ENV := .venv/bin
 
-.PHONY: help install triton kube-tools demo test test-slow lint compile bench lock clean
+.PHONY: help install triton kube-tools servers demo test test-slow lint compile bench lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -17,6 +17,9 @@ triton: ## a Triton server in .venv-triton, from images/triton/requirements.lock
 kube-tools: ## helm, kubectl, hadolint, promtool for the tests of charts/ and manifests/, in ~/.cache
 	@scripts/install_kube_tools.sh
 	@scripts/install_prometheus.sh
+
+servers: ## Kubernetes and what runs on it, compiled for tests/cluster, in ~/.cache
+	@tests/cluster/servers/build.sh
 
 demo: install triton ## flights: trained, served, drifted, retrained, rolled out; with a page
 	@$(PYTHON_ENV)/python -m pipelines.demo
