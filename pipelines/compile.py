@@ -32,7 +32,9 @@ from pipelines.pod import Images
 from pipelines.rollback import rollback_pipeline
 from pipelines.training import training_pipeline
 from zeroskew.errors import ConfigError, PipelineError
+from zeroskew.model_config import load_model_config
 from zeroskew.record import code_sha
+from zeroskew.rollout.names import check_versions
 from zeroskew.steps.files import write_text
 
 ROOT = Path(__file__).parent.parent
@@ -154,8 +156,13 @@ def compile_models(
 
     With a `deployment`, training ends with the commit that brings a winner to its users.
 
-    The folder's path below `root` is what the steps find inside the platform image.
+    The folder's path below `root` is what the steps find inside the platform image. Raises
+    `ConfigError` before anything is written, if no version of a model could be served where the
+    deployment goes.
     """
+    if deployment is not None:
+        for folder in models:
+            check_versions(load_model_config(folder).name, 1, deployment.namespace)
     written = []
     for folder in models:
         for kind, factory in FACTORIES.items():

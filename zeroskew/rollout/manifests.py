@@ -80,8 +80,8 @@ def serving_manifests(
             "class, or serve on `device: cpu`",
         )
     group = rollout_name(rollout or config.name)
-    name = service_name(group, version.version)
-    space = {"namespace": check_namespace(namespace)}
+    name = service_name(group, version.version, check_namespace(namespace))
+    space = {"namespace": namespace}
     own = {
         "app.kubernetes.io/name": "triton",
         "app.kubernetes.io/instance": name,

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from zeroskew.errors import ConfigError
 from zeroskew.rollout.crd import GROUP, KIND, VERSION
-from zeroskew.rollout.names import check_namespace, label_value, rollout_name, service_name
+from zeroskew.rollout.names import check_versions, label_value, rollout_name, service_name
 from zeroskew.rollout.rollout_judging import Analysis
 from zeroskew.rollout.rollout_spec import Entry, Rollback, check_judged, parse_spec
 from zeroskew.rollout.rollout_steps import Section, Strategy
@@ -72,9 +72,8 @@ def rollout_manifest(
     Raises `ConfigError` for names that a cluster would refuse and for a section without gateways.
     """
     rollout = rollout_name(name or model)
-    # For what it raises: every version to come shall have a name, too.
     service_name(rollout, max(version, _LARGEST_VERSION))
-    service_name(rollout, version)
+    check_versions(rollout, version, namespace)
     if not section.service.gateway_refs:
         raise ConfigError(
             "no gateway is named",
@@ -93,7 +92,7 @@ def rollout_manifest(
         "kind": KIND,
         "metadata": {
             "name": rollout,
-            "namespace": check_namespace(namespace),
+            "namespace": namespace,
             "labels": {
                 "app.kubernetes.io/part-of": "zeroskew",
                 f"{GROUP}/model": label_value(model),

@@ -39,7 +39,7 @@ def version_objects(
     could not have their name.
     """
     template, version = spec.template, spec.model_ref.version
-    name = service_name(rollout, int(version))
+    name = service_name(rollout, int(version), namespace)
     labels = template.labels | {
         PART_OF[0]: PART_OF[1],
         "app.kubernetes.io/instance": name,

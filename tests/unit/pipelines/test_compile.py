@@ -74,6 +74,15 @@ def test_with_a_deployment_training_ends_with_its_commit(tmp_path):
     assert with_token == ["exec-deploy"], "no other step may push"
 
 
+def test_a_namespace_that_leaves_a_version_no_name_is_refused_before_anything_is_written(tmp_path):
+    deployment = Deployment("s3://models", "registry.test/triton:1f3a9c2", "n" * 35)
+    with pytest.raises(ConfigError, match="52 together"):
+        compile_models(
+            [MODEL], tmp_path, Images("registry.test/z:1f3a9c2"), CODE, deployment=deployment
+        )
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_version_is_named_after_commit_and_content(compiled):
     for name, (pipeline, version) in compiled.items():
         assert pipeline["metadata"]["name"] == f"flight-delay-{name}"

@@ -272,8 +272,11 @@ def test_what_a_cluster_would_refuse_is_refused_here(changes):
 
 
 def test_a_name_fills_what_kserve_leaves_of_a_label():
-    name = made(rollout="f" * 46)["InferenceService"]["metadata"]["name"]
+    name = made(rollout="f" * 46, namespace="team")["InferenceService"]["metadata"]["name"]
     assert len(f"isvc.{name}-predictor") == 63
+    assert len(f"{name}-predictor-team") == 63
+    with pytest.raises(ConfigError, match="52 together"):
+        made(rollout="f" * 46, namespace="teams")
 
 
 def test_a_rollout_may_have_a_name_of_its_own():
