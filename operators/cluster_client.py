@@ -79,9 +79,14 @@ class ClusterClient:
         return _plain(found)
 
     async def list(
-        self, kind: Kind, namespaces: tuple[str, ...], label: str | None = None
+        self,
+        kind: Kind,
+        namespaces: tuple[str, ...],
+        label: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]] | None:
-        """All of them, or those that have the label; None if the cluster does not know the kind."""
+        """All of them, or those that have the label, or these `fields`; None if the cluster does
+        not know the kind."""
         found: list[dict[str, Any]] = []
         try:
             for namespace in namespaces or ("*",):
@@ -90,6 +95,7 @@ class ClusterClient:
                     self._resource(kind),
                     namespace=where,
                     labels={label: exists()} if label else None,
+                    fields=dict(fields) if fields else None,
                     chunk_size=500,
                 )
                 async for each in listing:

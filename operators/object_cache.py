@@ -18,6 +18,7 @@ from operators.cluster_client import (
     MODEL_ROLLOUT,
     Kind,
 )
+from zeroskew.rollout.readiness import slim_deployment
 from zeroskew.rollout.version_objects import ROLLOUT_LABEL
 
 ObjectKey = tuple[str, str]
@@ -174,8 +175,4 @@ def _trimmed(kind: Kind, found: Mapping[str, Any]) -> dict[str, Any]:
     metadata = dict(kept["metadata"])
     metadata.pop("managedFields", None)
     kept["metadata"] = metadata
-    if kind == DEPLOYMENT:
-        spec = kept.get("spec") or {}
-        template = (spec.get("template") or {}).get("metadata")
-        kept["spec"] = {"replicas": spec.get("replicas"), "template": {"metadata": template}}
-    return kept
+    return slim_deployment(kept) if kind == DEPLOYMENT else kept

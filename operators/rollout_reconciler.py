@@ -27,6 +27,7 @@ from operators.cluster_client import (
     Conflict,
     Refused,
 )
+from operators.diagnosis.kserve_warnings import KServeWarnings
 from operators.gateway_reader import GatewayReader
 from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
@@ -80,6 +81,7 @@ class RolloutReconciler:
         self._cluster, self._cache = cluster, cache
         self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
+        self._warnings = KServeWarnings(cluster)
         self._writer = ObjectWriter(cluster, cache, MODEL_ROLLOUT)
         self.phases: dict[ObjectKey, str] = {}
         """What every rollout's phase was at its last turn."""
@@ -165,7 +167,9 @@ class RolloutReconciler:
             name = service["metadata"]["name"]
             version = (service["metadata"].get("labels") or {}).get(VERSION_LABEL, "")
             if name == f"{key[1]}-{version}":
-                versions[version] = version_seen(service, self._cache.deployment(namespace, name))
+                deployment = self._cache.deployment(namespace, name)
+                warning = "" if deployment else await self._warnings.newest(service)
+                versions[version] = version_seen(service, deployment, warning)
         percents = [each.set_mirror.percent for each in spec.strategy.steps if each.set_mirror]
         annotations = body["metadata"].get("annotations") or {}
         return Observations(
@@ -230,7 +234,7 @@ class RolloutReconciler:
 def _parsed(key: ObjectKey, raw: object) -> RolloutSpec:
     """Raises `ConfigError` for what is no spec of a rollout of this name."""
     spec = parse_spec(raw, where=f"ModelRollout {key[0]}/{key[1]}")
-    service_name(key[1], int(spec.model_ref.version))
+    service_name(key[1], int(spec.model_ref.version), key[0])
     return spec
 
 

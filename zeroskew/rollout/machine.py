@@ -55,7 +55,7 @@ def step(
 ) -> tuple[RolloutStatus, tuple[Action, ...]]:
     """One turn. `now`: with a time zone; parts of a second are cut off."""
     view = View(spec, status, observations, now.replace(microsecond=0))
-    view = _complete(_adopt(view))
+    view = _complete(_adopt(view.remember_pods()))
     if observations.deleting:
         return _terminate(view)
     view = _begin(pause_clock(view))

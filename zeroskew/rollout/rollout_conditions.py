@@ -176,17 +176,15 @@ def _conditions(view: View, phase: Phase, message: str) -> list[_Said]:
     if status.stable is None:
         said.append(("StableReady", "Unknown", "NoStableVersion", "none was promoted yet"))
     else:
-        text = f"version {status.stable}"
-        ready = stable.exists and stable.ready
+        ready = view.serves(status.stable)
         reason = "Ready" if ready else "Available" if stable.available else "NotAvailable"
-        said.append(
-            ("StableReady", "True" if ready else "False", reason, _with(text, stable.reason))
-        )
+        text = _state_of(status.stable, stable.reason, ready)
+        said.append(("StableReady", "True" if ready else "False", reason, text))
     if run is None:
         said.append(("ChallengerReady", "Unknown", "NoChallenger", "no version is under trial"))
     else:
         ready = view.ready(run.version)
-        text = _with(f"version {run.version}", view.version(run.version).reason)
+        text = _state_of(run.version, view.version(run.version).reason, ready)
         reason = "Ready" if ready else "NotReady"
         said.append(("ChallengerReady", "True" if ready else "False", reason, text))
     said.append(_mirrors(view))
@@ -203,6 +201,11 @@ def _conditions(view: View, phase: Phase, message: str) -> list[_Said]:
         ("Ready", "True" if serves else "False", "Serving" if serves else "NotServing", text)
     )
     return said
+
+
+def _state_of(version: str, reason: str, ready: bool) -> str:
+    between = " answers while the number of its pods changes" if ready and reason else ""
+    return _with(f"version {version}{between}", reason)
 
 
 def _mirrors(view: View) -> _Said:

@@ -19,12 +19,16 @@ class VersionSeen:
     exists: bool = False
     ready: bool = False
     """As many replicas as were asked for, all of them of this template."""
+    steady: bool = False
+    """The same but for replicas that come or go: ready, if `pods` were ready before."""
     available: bool = False
     """At least one replica answers."""
     reason: str = ""
     template: str | None = None
     """`RolloutSpec.template_digest` that the objects were made from; None: not known, taken for the
     same."""
+    pods: str | None = None
+    """Digest of what its pods are made from; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,16 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadyPods:
+    """A version that was ready, and the digest of what its pods are made from."""
+
+    __pydantic_config__ = CAMEL
+
+    version: str
+    pods: str
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """As metav1.Condition."""
 
@@ -187,6 +197,9 @@ class RolloutStatus:
     history: tuple[Promoted, ...] = ()
     """Newest first; the stable version is the first."""
     retired: tuple[Retired, ...] = ()
+    ready_pods: tuple[ReadyPods, ...] = ()
+    """Versions that stay ready while the number of their pods changes, for as long as it is these
+    pods."""
     suspended_since: datetime | None = None
     attempts: int = 0
     attempted: str | None = None

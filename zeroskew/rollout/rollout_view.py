@@ -9,7 +9,7 @@ from typing import Any, Literal
 from zeroskew.rollout.rollout_actions import EmitEvent
 from zeroskew.rollout.rollout_observations import Observations, VersionSeen
 from zeroskew.rollout.rollout_spec import RolloutSpec
-from zeroskew.rollout.rollout_state import RolloutStatus, Run
+from zeroskew.rollout.rollout_state import ReadyPods, RolloutStatus, Run
 from zeroskew.rollout.rollout_steps import Step, traffic_after
 from zeroskew.rollout.traffic_plan import TrafficPlan, alone, shared
 
@@ -70,7 +70,27 @@ class View:
         """Serves, and a version under trial serves what it was begun with."""
         seen, run = self.version(version), self.run
         own = run is None or run.version != version or seen.template in (None, run.template)
-        return seen.exists and seen.ready and own
+        return own and self.serves(version)
+
+    def serves(self, version: str | None) -> bool:
+        """All of it answers, or all that did while the number of its pods changes."""
+        seen = self.version(version)
+        known = any(
+            (each.version, each.pods) == (version, seen.pods) for each in self.status.ready_pods
+        )
+        return seen.exists and (seen.ready or (seen.steady and known))
+
+    def remember_pods(self) -> View:
+        """Notes with which pods versions are ready; forgets those that have others by now."""
+        known = {each.version: each.pods for each in self.status.ready_pods}
+        kept = tuple(
+            ReadyPods(version, seen.pods)
+            for version, seen in sorted(self.seen.versions.items())
+            if seen.exists
+            and seen.pods is not None
+            and (seen.ready or known.get(version) == seen.pods)
+        )
+        return self if kept == self.status.ready_pods else self.change(ready_pods=kept)
 
     @property
     def stable_available(self) -> bool:

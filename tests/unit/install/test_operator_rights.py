@@ -35,7 +35,7 @@ NEEDS = {
     DEPLOYMENT: WATCH,
     GATEWAY: {"get"},
     GATEWAY_CLASS: {"get"},
-    EVENT: {"create"},
+    EVENT: {"create", "list"},
 }
 
 

@@ -67,6 +67,9 @@ class World:
         self.now = datetime(2026, 11, 1, tzinfo=UTC)
         self.status = {}
         self.versions = {}
+        self.made = 0
+        self.once_ready = {}
+        """By version, the pods with which a stored status saw it ready."""
         self.route = None
         self.alias = None
         self.known = True
@@ -101,8 +104,16 @@ class World:
     def set_replicas(self, version, state):
         if version in self.versions:
             self.versions[version] |= {
-                "ready": state == "ready", "available": state != "down", "reason": state,
+                "ready": state == "ready", "steady": state in ("ready", "scaling"),
+                "available": state != "down", "reason": state,
             }  # fmt: skip
+
+    def replace_pods(self, version):
+        """As an annotation on the InferenceService does: one after the other."""
+        if version in self.versions:
+            self.made += 1
+            self.versions[version] |= {"pods": f"pods-{self.made}"}
+            self.set_replicas(version, "available")
 
     def gateway_sees(self, accepts=True):
         if self.route is not None:
@@ -182,6 +193,7 @@ class World:
             self._do(spec, action)
         if stored:
             self.status = json.loads(text)
+            self._note_pods(seen)
         if whole and stored:
             self._check_users(spec)
         return actions
@@ -229,6 +241,20 @@ class World:
     def is_(self, version, quality):
         return bool(self.versions.get(version, {}).get(quality))
 
+    def fit(self, version):
+        """All of its pods answer, or all that it had when more or fewer were asked for."""
+        found = self.versions.get(version, {})
+        known = self.once_ready.get(version) == found.get("pods")
+        return bool(found) and (found["ready"] or (found["steady"] and known))
+
+    def _note_pods(self, seen):
+        for version in {*seen.versions, *self.once_ready}:
+            found = seen.versions.get(version)
+            if found is not None and found.ready:
+                self.once_ready[version] = found.pods
+            elif found is None or self.once_ready.get(version) != found.pods:
+                self.once_ready.pop(version, None)
+
     def _mine(self):
         return [each for each in self.results if each["run"] == self.trial]
 
@@ -260,7 +286,7 @@ class World:
         if self.deleting or self.champion is None or not others:
             return
         (other,) = others
-        unfit = not self.is_(other, "ready") and (
+        unfit = not self.fit(other) and (
             self.is_(self.champion, "available") or not self.is_(other, "available")
         )
         if self.judged_bad() and self.trial.split(".")[0] == other and other != self.alias:
@@ -288,9 +314,10 @@ class World:
         found = self.versions.get(action.version)
         assert found is None or found["template"] != spec.template_digest, "done already"
         assert action.template == spec.template_digest
+        self.made += 1
         self.versions[action.version] = {
-            "ready": False, "available": bool(found and found["available"]),
-            "reason": "starting", "template": action.template,
+            "ready": False, "steady": False, "available": bool(found and found["available"]),
+            "reason": "starting", "template": action.template, "pods": f"pods-{self.made}",
         }  # fmt: skip
 
     def _do_ApplyRoute(self, spec, action):
@@ -325,7 +352,7 @@ class World:
     overdue_once = False
 
     def _check_raise(self, spec, version, weight):
-        assert self.is_(version, "ready"), f"weight {weight} for what is not ready"
+        assert self.fit(version), f"weight {weight} for what is not ready"
         if self.champion is not None:
             assert self.live, "weight on a route that no gateway has accepted"
             assert not self.judged_bad(), "weight for what was judged bad"
@@ -410,6 +437,6 @@ class World:
         if self.is_(champion, "available") or self.judged_bad():
             return
         run = self.status.get("run", {})
-        fit = self.is_(other, "ready") and run.get("version") == other and not run.get("failure")
+        fit = self.fit(other) and run.get("version") == other and not run.get("failure")
         if fit and self.versions[other]["template"] == spec.template_digest:
             assert self.weights().get(other) == 100, "a ready version could answer"

@@ -53,9 +53,16 @@ class AnyWorld(RuleBasedStateMachine):
         self.world.now += timedelta(seconds=seconds)
         self.world.overdue_once |= seconds >= DEADLINE
 
-    @rule(version=VERSIONS, state=st.sampled_from(["ready", "ready", "available", "down"]))
+    @rule(
+        version=VERSIONS,
+        state=st.sampled_from(["ready", "ready", "scaling", "scaling", "available", "down"]),
+    )
     def replicas_change(self, version, state):
         self.world.set_replicas(version, state)
+
+    @rule(version=VERSIONS)
+    def pods_are_replaced(self, version):
+        self.world.replace_pods(version)
 
     @rule(state=st.sampled_from(["available", "down", "down"]))
     def the_stable_version_breaks(self, state):

@@ -1,5 +1,6 @@
 """What a rollout does in the situations that people ask about, one at a time."""
 
+import json
 import runpy
 from datetime import timedelta
 from pathlib import Path
@@ -98,6 +99,40 @@ def test_a_challenger_that_never_gets_ready_is_given_up_after_the_deadline(state
     assert world.status["rejected"]["reason"] == "ProgressDeadlineExceeded"
     assert state in world.status["message"]
     assert "2" not in {*world.weights(), *world.copied()}
+
+
+def test_a_canary_stays_on_while_its_version_scales():
+    world = until(started("canary"), answered("2", 10))
+    since = world.status["run"]["trafficSince"]
+    for _ in range(5):
+        world.set_replicas("2", "scaling")
+        world.turn()
+        assert world.weights().get("2") == 10
+        assert condition(world, "ChallengerReady") == ("True", "Ready")
+        world.now += timedelta(seconds=2)
+    assert world.status["run"]["trafficSince"] == since
+    assert "number of its pods changes" in json.dumps(world.status["conditions"])
+    assert world.settle() == "Succeeded"
+
+
+def test_a_version_whose_pods_are_others_by_now_is_ready_only_once_they_are():
+    world = until(started("canary"), answered("2", 10))
+    world.replace_pods("2")
+    world.set_replicas("2", "scaling")
+    world.turn()
+    assert world.weights() == {"1": 100}
+    world.turn()
+    assert [each["version"] for each in world.status["readyPods"]] == ["1"]
+
+
+def test_a_version_that_was_never_ready_is_not_for_having_the_fewest_pods():
+    world = started("canary")
+    for _ in range(5):
+        world.turn()
+        world.obey(ready=False)
+        world.set_replicas("2", "scaling")
+    assert "2" not in world.weights()
+    assert condition(world, "ChallengerReady") == ("False", "NotReady")
 
 
 def test_a_route_that_is_not_accepted_is_given_up_after_the_deadline():
