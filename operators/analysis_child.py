@@ -25,6 +25,7 @@ def main() -> int:
         since=datetime.fromisoformat(asked["since"]),
         until=datetime.fromisoformat(asked["until"]),
         mode=asked["mode"],
+        mirror_percent=asked["mirrorPercent"],
     )
     try:
         result = analyse(question, metrics_from_json(asked["metrics"]))
@@ -37,7 +38,13 @@ def main() -> int:
     except (ZeroskewError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
-    answer = {"outcome": result.outcome, "pairs": result.pairs, "message": result.message}
+    answer = {
+        "outcome": result.outcome,
+        "pairs": result.pairs,
+        "message": result.message,
+        "requests": result.requests,
+        "copies": result.copies,
+    }
     print(json.dumps(answer))
     return 0
 

@@ -66,17 +66,19 @@ class AnalysisRunner:
     async def _run(self, key: ObjectKey, request: Analyse) -> None:
         async with self._slots:
             outcome: Outcome
-            outcome, pairs, message = "Error", 0, ""
+            outcome, pairs, message, requests, copies = "Error", 0, "", 0, 0
             try:
                 answer = await self._ask(key, request)
                 outcome, pairs = answer["outcome"], int(answer["pairs"])
                 message = str(answer["message"])
+                requests, copies = int(answer["requests"]), int(answer["copies"])
             except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
                 message = str(error) or f"the analysis took longer than {SECONDS:.0f} s"
                 log.warning("analysis of %s/%s failed: %s", *key, message)
         self._results[key] = AnalysisSeen(
             run=request.run, since=request.since, until=request.until,
             outcome=outcome, pairs=pairs, message=message[:1024],
+            requests=requests, copies=copies,
         )  # fmt: skip
         self._tasks.pop(key, None)
         self._done(key)
@@ -91,6 +93,7 @@ class AnalysisRunner:
             "since": request.since.isoformat(),
             "until": request.until.isoformat(),
             "metrics": request.metrics,
+            "mirrorPercent": request.mirror_percent,
             "pages": self._pages,
             "page": f"{key[0]}/{key[1]}/{request.run}/{request.until:%Y%m%dT%H%M%SZ}.html",
         }

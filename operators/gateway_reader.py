@@ -9,6 +9,7 @@ from typing import Any
 from operators.cluster_client import GATEWAY, GATEWAY_CLASS, ClusterClient, Kind
 from zeroskew.rollout.http_route import FEATURES_MIRROR, FEATURES_PART_MIRROR
 from zeroskew.rollout.rollout_observations import GatewaySeen
+from zeroskew.rollout.routes.gateway_controllers import mirror_support
 from zeroskew.rollout.traffic_plan import GatewayRef
 
 FRESH_SECONDS = 20.0
@@ -30,6 +31,7 @@ class GatewayReader:
         Raises what the API server raises.
         """
         mirrors: bool | None = True
+        message = ""
         for reference in references:
             where = reference.namespace or namespace
             gateway = await self._get(GATEWAY, reference.name, where)
@@ -38,13 +40,13 @@ class GatewayReader:
                 return GatewaySeen(exists=False, message=text)
             class_name = gateway.get("spec", {}).get("gatewayClassName", "")
             made_by = await self._get(GATEWAY_CLASS, class_name, None)
-            features = _features(made_by)
-            if features is None:
-                mirrors = None if mirrors else mirrors
-            elif lacking := sorted((needed & MIRRORING) - features):
-                text = f"GatewayClass {class_name} does not say that it supports "
-                return GatewaySeen(exists=True, mirrors=False, message=text + " and ".join(lacking))
-        return GatewaySeen(exists=True, mirrors=mirrors)
+            controller = (made_by or {}).get("spec", {}).get("controllerName", "")
+            found = mirror_support(class_name, controller, _features(made_by), needed & MIRRORING)
+            if found.mirrors is False:
+                return GatewaySeen(exists=True, mirrors=False, message=found.message)
+            if found.mirrors is None:
+                mirrors, message = None, found.message
+        return GatewaySeen(exists=True, mirrors=mirrors, message=message)
 
     async def _get(self, kind: Kind, name: str, namespace: str | None) -> dict[str, Any] | None:
         now = time.monotonic()

@@ -93,6 +93,9 @@ def analyse(
     canary: Annotated[
         bool, typer.Option("--canary", help="The challenger answered users, no copies.")
     ] = False,
+    mirror: Annotated[
+        int, typer.Option(help="Percent of the requests that were copied.", min=1, max=100)
+    ] = 100,
     log: Annotated[
         str, typer.Option(help="Prediction log; default: ZEROSKEW_PREDICTION_LOG.")
     ] = "",
@@ -126,6 +129,7 @@ def analyse(
         until=until.replace(tzinfo=UTC) if until else datetime.now(UTC),
         mode="canary" if canary else "shadow",
         threshold=config.evaluation.threshold,
+        mirror_percent=mirror,
     )
     found = judge(question, config.rollout.analysis.metrics)
     analysis_page(question, found).save(out)

@@ -73,7 +73,7 @@ def judge_by_log(log: str, threshold: float, pages: Path) -> Judge:
     def judge(asked: Analyse) -> AnalysisSeen:
         question = Question(
             log, asked.model, asked.champion, asked.challenger, asked.since, asked.until,
-            asked.mode, threshold,
+            asked.mode, threshold, asked.mirror_percent,
         )  # fmt: skip
         try:
             found = analyse(question, metrics_from_json(asked.metrics))
@@ -83,7 +83,14 @@ def judge_by_log(log: str, threshold: float, pages: Path) -> Judge:
         except (ZeroskewError, OSError) as error:
             return AnalysisSeen(asked.run, asked.since, asked.until, "Error", 0, str(error))
         return AnalysisSeen(
-            asked.run, asked.since, asked.until, found.outcome, found.pairs, found.message
+            asked.run,
+            asked.since,
+            asked.until,
+            found.outcome,
+            found.pairs,
+            found.message,
+            found.requests,
+            found.copies,
         )
 
     return judge

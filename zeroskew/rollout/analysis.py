@@ -92,7 +92,7 @@ def analyse(
         one, other = (_with_labels(side, labelled) for side in (one, other))
         pairs = Pairs(
             _with_labels(pairs.frame, labelled, "champion_"), pairs.lonely, pairs.uncalled,
-            pairs.ambiguous, pairs.differing, pairs.examples,
+            pairs.ambiguous, pairs.differing, pairs.examples, pairs.requests, pairs.copies,
         )  # fmt: skip
     return judge(question, wanted, one, other, pairs, failed=failed, bins=champion.score_bins())
 
@@ -144,6 +144,8 @@ def judge(
         ambiguous=pairs.ambiguous,
         read_apart=int(frame["read_apart"].sum()),
         metrics=tuple(found),
+        requests=pairs.requests,
+        copies=pairs.copies,
         differing={name: count for name, count in pairs.differing.items() if count},
         examples=pairs.examples,
         scores=(champion["score"].to_numpy(), challenger["score"].to_numpy()),

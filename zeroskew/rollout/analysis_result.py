@@ -108,6 +108,10 @@ class AnalysisResult:
     read_apart: int
     """Pairs left out of FeatureMismatch: a feature view was updated between the two reads."""
     metrics: tuple[MetricResult, ...]
+    requests: int = 0
+    """Of the champion while copies were sent, as far as both logs are complete."""
+    copies: int = 0
+    """Of these, those that the challenger answered as well."""
     differing: Mapping[str, int] = field(default_factory=dict)
     """By feature, the pairs in which it differs, of those not read apart."""
     examples: pl.DataFrame | None = field(default=None, compare=False)
@@ -146,6 +150,8 @@ class AnalysisResult:
             "uncalled": self.uncalled,
             "ambiguous": self.ambiguous,
             "readApart": self.read_apart,
+            "requests": self.requests,
+            "copies": self.copies,
             "differing": dict(self.differing),
             "metrics": [each.to_json() for each in self.metrics],
         }
@@ -165,7 +171,8 @@ class AnalysisResult:
                 question, raw["outcome"], raw["message"], raw["pairs"], raw["championRows"],
                 raw["challengerRows"], raw["unanswered"], raw["uncalled"], raw["ambiguous"],
                 raw["readApart"], tuple(map(MetricResult.from_json, raw["metrics"])),
-                dict(raw["differing"]),
+                # Results of earlier versions have no count of requests.
+                raw.get("requests", 0), raw.get("copies", 0), dict(raw["differing"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"is no analysis: {error}", where="analysis") from None

@@ -19,6 +19,7 @@ from typing import Any
 
 from zeroskew.rollout.names import PREFIX, label_value, rollout_name, service_name
 from zeroskew.rollout.rollout_observations import RouteSeen
+from zeroskew.rollout.routes.gateway_controllers import MIRROR, PART_MIRROR
 from zeroskew.rollout.traffic_plan import (
     ROLE_HEADER,
     VERSION_HEADER,
@@ -30,8 +31,8 @@ from zeroskew.rollout.traffic_plan import (
 )
 
 FEATURES_ALWAYS = frozenset({"HTTPRouteBackendRequestHeaderModification"})
-FEATURES_MIRROR = frozenset({"HTTPRouteRequestMirror"})
-FEATURES_PART_MIRROR = frozenset({"HTTPRouteRequestPercentageMirror"})
+FEATURES_MIRROR = frozenset({MIRROR})
+FEATURES_PART_MIRROR = frozenset({PART_MIRROR})
 
 _GROUP = "gateway.networking.k8s.io"
 

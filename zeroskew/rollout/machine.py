@@ -36,7 +36,7 @@ from zeroskew.rollout.rollout_conditions import describe, described, refusal
 from zeroskew.rollout.rollout_observations import Observations
 from zeroskew.rollout.rollout_spec import RolloutSpec
 from zeroskew.rollout.rollout_state import Promoted, Rejected, Retired, RolloutStatus, Run
-from zeroskew.rollout.rollout_view import View
+from zeroskew.rollout.rollout_view import MIRROR_UNSUPPORTED, View
 from zeroskew.rollout.run_progress import (
     advance,
     count_analyses,
@@ -142,6 +142,13 @@ def _begin(view: View) -> View:
     if view.seen.gateway.exists is not True:
         return view.freeze("GatewayUnknown")
     known = {each.version for each in status.history[1 : 1 + view.spec.rollback.window.revisions]}
+    known_good = want in known and status.stable is not None
+    mirrored = view.mirrors(known_good=known_good)
+    if mirrored and view.seen.gateway.mirrors is False:
+        if run is not None:
+            text = f"version {run.version} is no longer wanted"
+            view = view.say("RolloutAborted", text, kind="Normal").change(run=None)
+        return view.freeze(MIRROR_UNSUPPORTED)
     attempt = Run(
         version=want,
         attempt=status.attempts + 1,
@@ -149,11 +156,15 @@ def _begin(view: View) -> View:
         template=view.spec.template_digest,
         generation=view.seen.generation,
         step_since=view.now,
-        known_good=want in known and status.stable is not None,
+        known_good=known_good,
         old_approval=view.seen.approval == want == status.attempted,
     )
     over = f" instead of version {run.version}" if run and run.version != want else ""
     view = view.say("RolloutStarted", f"version {want} is tried{over}", kind="Normal")
+    if mirrored and view.seen.gateway.mirrors is None:
+        why = view.seen.gateway.message or "the gateway does not say"
+        text = f"pairs of answers will show whether {mirrored} % are mirrored: {why}"
+        view = view.say("MirrorNotReported", text, kind="Warning")
     return view.change(run=attempt, attempts=attempt.attempt, attempted=want, rejected=None)
 
 

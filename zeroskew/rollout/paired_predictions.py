@@ -25,6 +25,9 @@ SLACK = timedelta(seconds=60)
 IN_FLIGHT = timedelta(seconds=2)
 """Of a request answered this shortly after the first copy, or before the last, the copy may never
 have been sent, or may be answered still."""
+SILENCE = timedelta(minutes=10)
+"""A challenger whose log holds nothing at all got no copy of what was answered this long before the
+champion's last answer: logs arrive within a minute or two."""
 TOLERANCE = 1e-6
 """Relative difference above which two floats are different values of a feature."""
 EXAMPLES = 10
@@ -49,6 +52,10 @@ class Pairs:
     """By feature, the pairs in which it differs, of those not read apart."""
     examples: pl.DataFrame | None = None
     """The pairs whose scores differ most: every column twice, and `difference`."""
+    requests: int = 0
+    """Of the champion while copies were sent, as far as both logs are complete."""
+    copies: int = 0
+    """Of these, those that the challenger answered as well."""
 
     @property
     def unanswered(self) -> int:
@@ -76,6 +83,8 @@ class Pairing:
         self._examples: pl.DataFrame | None = None
         self._differing = dict.fromkeys(self._compared, 0)
         self._seen: list[tuple[datetime, datetime] | None] = [None, None]
+        self._requests: tuple[list[pl.Series], list[pl.Series]] = ([], [])
+        """When the champion answered: requests that have a pair, and those that have none."""
 
     def add(
         self, champion: pl.DataFrame, challenger: pl.DataFrame, upto: datetime | None = None
@@ -108,6 +117,8 @@ class Pairing:
             waits = left["answered_at"] >= upto - SLACK if upto else left["answered_at"].is_null()
             self._waiting.append(left.filter(waits))
             gone = left.filter(~waits)
+            if at == 0:
+                self._requests[1].append(gone.filter(pl.col("row") == 0)["answered_at"])
             self._lonely[at].append(gone.select("answered_at", *(self._keep if at == 0 else ())))
 
     def pairs(
@@ -130,6 +141,7 @@ class Pairing:
             first = there[0] + IN_FLIGHT
             last = min(there[1], known or there[1]) - IN_FLIGHT
             lost.append(frame.filter(pl.col("answered_at").is_between(first, last)))
+        copies, alone = self._counted(complete_until[1])
         return Pairs(
             frame=pl.concat(self._pairs),
             lonely=lost[0],
@@ -137,7 +149,24 @@ class Pairing:
             ambiguous=0 if self._repeated is None else len(self._repeated),
             differing=dict(self._differing),
             examples=self._examples,
+            requests=copies + alone,
+            copies=copies,
         )
+
+    def _counted(self, complete_until: datetime | None) -> tuple[int, int]:
+        """Requests with and without a copy, of the time in which both would have been seen."""
+        champion, challenger = self._seen
+        if champion is None:
+            return 0, 0
+        if challenger is None:
+            first, last = champion[0], champion[1] - SILENCE
+        else:
+            first = challenger[0] + IN_FLIGHT
+            last = min(challenger[1], complete_until or challenger[1]) - IN_FLIGHT
+        paired, alone = (
+            sum(int(each.is_between(first, last).sum()) for each in side) for side in self._requests
+        )
+        return paired, alone
 
     def _fresh(self, at: int, frame: pl.DataFrame) -> pl.DataFrame:
         import polars as pl
@@ -154,6 +183,8 @@ class Pairing:
     def _take(self, both: pl.DataFrame) -> None:
         import polars as pl
 
+        whole = both.filter(pl.col("champion_row") == 0)
+        self._requests[0].append(whole["champion_answered_at"])
         kinds = both.schema
         differs = {
             name: _differs(name, kinds[f"champion_{name}"], kinds[f"challenger_{name}"])

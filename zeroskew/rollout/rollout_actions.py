@@ -41,6 +41,8 @@ class Analyse:
     mode: Literal["shadow", "canary"]
     metrics: tuple[dict[str, Any], ...]
     """As in the manifest, those that can be judged in this mode."""
+    mirror_percent: int = 100
+    """Of the requests, in mode shadow: below 100, a request without a copy accuses nobody."""
 
 
 @dataclass(frozen=True, slots=True)

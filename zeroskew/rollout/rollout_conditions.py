@@ -8,7 +8,8 @@ from typing import Literal
 
 from zeroskew.rollout.rollout_state import Condition, Phase, RolloutStatus
 from zeroskew.rollout.rollout_steps import as_timedelta
-from zeroskew.rollout.rollout_view import View
+from zeroskew.rollout.rollout_view import MIRROR_UNSUPPORTED, View
+from zeroskew.rollout.routes.mirror_share import as_asked, share_text
 from zeroskew.rollout.run_progress import describe_step
 
 State = Literal["True", "False", "Unknown"]
@@ -60,6 +61,7 @@ def merged(
     return tuple(known.values())
 
 
+_UNABLE = "the gateway cannot mirror requests as a step of the strategy needs it"
 _FROZEN = {
     "Suspended": "suspended: weights stay as they are",
     "StableUnavailable": "the stable version answers nothing, so that the challenger must stay",
@@ -110,6 +112,9 @@ def _why_frozen(view: View) -> str:
         asked = view.seen.gateway.exists is not None
         text = "a gateway of spec.service.gatewayRefs does not exist"
         return _with(text if asked else "gateways cannot be read", view.seen.gateway.message)
+    if view.frozen == MIRROR_UNSUPPORTED:
+        text = f"version {view.want} is not tried: {_UNABLE}"
+        return _with(text, view.seen.gateway.message)
     return _FROZEN[view.frozen]
 
 
@@ -121,8 +126,8 @@ def _blocked(view: View) -> str:
     if reason == "ChallengerNotReady":
         seen = view.version(run.version)
         return _with("not ready", seen.reason if seen.exists else "its objects are being made")
-    if reason == "MirrorUnsupported":
-        return _with("the gateway cannot mirror requests", view.seen.gateway.message)
+    if reason == MIRROR_UNSUPPORTED:
+        return _with(_UNABLE, view.seen.gateway.message)
     return _with("the gateway has not accepted the route yet", view.seen.route.message)
 
 
@@ -173,6 +178,8 @@ def _conditions(view: View, phase: Phase, message: str) -> list[_Said]:
     status, run, route = view.status, view.run, view.seen.route
     stable = view.version(status.stable)
     said: list[_Said] = [("Accepted", "True", "Valid", "every field of the spec can be done")]
+    if view.frozen == MIRROR_UNSUPPORTED:
+        said = [("Accepted", "False", MIRROR_UNSUPPORTED, message)]
     if status.stable is None:
         said.append(("StableReady", "Unknown", "NoStableVersion", "none was promoted yet"))
     else:
@@ -209,14 +216,20 @@ def _state_of(version: str, reason: str, ready: bool) -> str:
 
 
 def _mirrors(view: View) -> _Said:
-    gateway = view.seen.gateway
+    """What was seen of the attempt under way counts more than what the gateway says of itself."""
+    kind, gateway = "MirrorSupported", view.seen.gateway
+    share = view.run.mirror_share if view.run else None
+    if share is not None and (seen := as_asked(share)) is not None:
+        if seen:
+            return kind, "True", "Observed", share_text(share)
+        hint = "the gateway ignores the percent, or copies are lost"
+        return kind, "False", "ShareDiffers", f"{share_text(share)}: {hint}"
     if gateway.mirrors is None:
-        text = "the gateway's class does not say; pairs of answers will show"
-        return "MirrorSupported", "Unknown", "NotReported", _with(text, gateway.message)
+        text = "the gateway does not say; pairs of answers will show"
+        return kind, "Unknown", "NotReported", _with(text, gateway.message)
     if gateway.mirrors:
-        return "MirrorSupported", "True", "Supported", "the gateway can mirror requests"
-    text = "the gateway cannot mirror requests as a step of the strategy needs it"
-    return "MirrorSupported", "False", "Unsupported", _with(text, gateway.message)
+        return kind, "True", "Supported", "the gateway can mirror requests"
+    return kind, "False", "Unsupported", _with(_UNABLE, gateway.message)
 
 
 def _accepted(live: bool, exists: bool, message: str) -> _Said:

@@ -76,7 +76,8 @@ class GatewaySeen:
 
     exists: bool | None = None
     mirrors: bool | None = None
-    """Whether the gateway's class says that it can mirror, by percent if a step needs it."""
+    """Whether they can mirror, by percent if a step needs it, as far as their class says or their
+    controller is known (zeroskew/rollout/routes/gateway_controllers.py)."""
     message: str = ""
 
 
@@ -92,6 +93,10 @@ class AnalysisSeen:
     outcome: Outcome
     pairs: int = 0
     message: str = ""
+    requests: int = 0
+    """Of the champion while copies were sent, as far as both logs are complete."""
+    copies: int = 0
+    """Of these, those that the challenger answered as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,19 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorShare:
+    """How many requests the gateway copied, by the prediction log."""
+
+    __pydantic_config__ = CAMEL
+
+    percent: int
+    """What it was asked for."""
+    requests: int
+    copies: int
+    """Of these requests, those that the challenger answered as well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     __pydantic_config__ = CAMEL
 
@@ -118,6 +131,8 @@ class Run:
     """The approval was there before this attempt, so it is one of another."""
     failure: Failure | None = None
     tally: Tally = Tally()
+    mirror_share: MirrorShare | None = None
+    """As the last analysis of a shadow found it; None: none could tell."""
 
     @property
     def key(self) -> str:

@@ -13,6 +13,9 @@ from zeroskew.rollout.rollout_state import ReadyPods, RolloutStatus, Run
 from zeroskew.rollout.rollout_steps import Step, traffic_after
 from zeroskew.rollout.traffic_plan import TrafficPlan, alone, shared
 
+MIRROR_UNSUPPORTED = "MirrorUnsupported"
+"""Why an attempt is refused, or waits: the gateway is known not to copy as a step says."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -54,6 +57,14 @@ class View:
         if run is None or run.known_good or self.status.stable is None:
             return ()
         return self.spec.strategy.steps
+
+    def mirrors(self, *, known_good: bool) -> int:
+        """The smallest percent that an attempt at the wanted version would mirror; 0: none."""
+        if known_good or self.status.stable is None:
+            return 0
+        steps = self.spec.strategy.steps
+        percents = [each.set_mirror.percent for each in steps if each.set_mirror is not None]
+        return min((each for each in percents if each), default=0)
 
     @property
     def step(self) -> Step | None:
@@ -160,7 +171,7 @@ class View:
         if not self.ready(run.version):
             return "ChallengerNotReady"
         if run.begun and self.target[1] and self.seen.gateway.mirrors is False:
-            return "MirrorUnsupported"
+            return MIRROR_UNSUPPORTED
         if run.begun and not self.on_target:
             return "RouteNotAccepted"
         return ""
@@ -180,7 +191,8 @@ class View:
             fit = run is not None and not self.frozen and self.ready(run.version)
             return alone(self.spec.entrance, run.version) if run and fit else None
         if run is None:
-            return None if self.frozen else self.safe
+            # What is refused for good must not leave a challenger on the route that nobody watches.
+            return None if self.frozen not in ("", MIRROR_UNSUPPORTED) else self.safe
         # A challenger that is not quite ready is better than a stable version that answers nothing.
         stays = self.ready(run.version) or (
             self.answering > 0 and not self.stable_available and self.version(run.version).available

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from zeroskew.rollout.rollout_actions import Analyse
 from zeroskew.rollout.rollout_observations import AnalysisSeen
-from zeroskew.rollout.rollout_state import Failure, Tally
+from zeroskew.rollout.rollout_state import Failure, MirrorShare, Tally
 from zeroskew.rollout.rollout_steps import Step, as_timedelta
 from zeroskew.rollout.rollout_view import View
+from zeroskew.rollout.routes.mirror_share import as_asked, share_text
 
 
 def count_analyses(view: View) -> View:
@@ -17,11 +18,17 @@ def count_analyses(view: View) -> View:
     run = view.run
     if run is None or run.failure:
         return view
-    tally, limits = run.tally, view.spec.analysis
+    tally, limits, share = run.tally, view.spec.analysis, run.mirror_share
     for result in sorted(view.seen.analyses, key=lambda each: each.until):
         if result.run == run.key and (tally.until is None or result.until > tally.until):
             tally = _counted(tally, result)
-    view = view.change_run(tally=tally)
+            if run.mirror and result.requests and result.since == run.traffic_since:
+                share = MirrorShare(run.mirror, result.requests, result.copies)
+    view = view.change_run(tally=tally, mirror_share=share)
+    if share is not None and as_asked(share) is False:
+        known = run.mirror_share
+        if known is None or as_asked(known) is not False:
+            view = view.say("MirrorShareDiffers", share_text(share), kind="Warning")
     if tally.failed > limits.failure_limit:
         return fail(view, "AnalysisFailed", tally.message or "the analysis failed")
     if tally.errors_in_a_row > limits.consecutive_error_limit:
@@ -70,6 +77,7 @@ def due_analysis(view: View) -> Analyse | None:
         champion=stable,
         challenger=run.version,
         mode="shadow" if mirrored else "canary",
+        mirror_percent=run.mirror or 100,
         metrics=tuple(
             metric.model_dump(mode="json", by_alias=True, exclude_none=True) for metric in metrics
         ),

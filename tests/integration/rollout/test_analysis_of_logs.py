@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,29 @@ def test_a_shadow_that_stops_answering_is_an_error_of_the_challenger(tmp_path):
     assert "errors" in found.message
 
 
+def test_a_request_without_a_copy_accuses_nobody_where_a_part_is_mirrored(tmp_path):
+    """As the operator asks: every fifth request was copied, and each copy answered."""
+    scores = np.full(4000, 0.3)
+    write(tmp_path, "1", "champion", scores)
+    write(tmp_path, "2", "shadow", scores, silent=[i for i in range(4000) if i % 5])
+    asked = {
+        "log": str(tmp_path / "log"), "model": "flights", "champion": "1", "challenger": "2",
+        "mode": "shadow", "since": NOW.isoformat(), "pages": "", "page": "",
+        "until": (NOW + timedelta(minutes=1)).isoformat(), "mirrorPercent": 20,
+        "metrics": [each.model_dump(mode="json", by_alias=True) for each in _default_metrics()],
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "operators.analysis_child"],
+        input=json.dumps(asked), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["outcome"], found["pairs"]) == ("Passed", 800), found
+    # Between the first copy and the last, less what may be under way.
+    assert found["copies"] * 5 == pytest.approx(found["requests"], abs=5)
+    assert 3500 < found["requests"] < 4000
+
+
 def test_the_page_stands_alone_and_escapes_what_was_logged(question, tmp_path):
     metric = _default_metrics()[0].model_copy(update={"slices": ("origin",)})
     found = analyse(question, (metric,))
@@ -123,14 +147,12 @@ def test_what_cannot_be_read_is_named(question):
 
 
 def test_the_operators_child_answers_in_json(question, tmp_path):
-    import json
-
     asked = {
         "log": question.log, "model": "flights", "champion": "1", "challenger": "3",
         "mode": "shadow", "since": question.since.isoformat(),
         "until": question.until.isoformat(),
         "metrics": [each.model_dump(mode="json", by_alias=True) for each in _default_metrics()],
-        "pages": str(tmp_path / "pages"), "page": "ns/flights/3.1/now.html",
+        "pages": str(tmp_path / "pages"), "page": "ns/flights/3.1/now.html", "mirrorPercent": 100,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "operators.analysis_child"],

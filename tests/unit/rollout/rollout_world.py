@@ -75,6 +75,8 @@ class World:
         self.known = True
         self.gateway = True
         self.mirrors = None
+        self.mirror_message = ""
+        self.copied_share = None
         self.pending = None
         self.results = []
         self.approval = self.retry = None
@@ -134,6 +136,9 @@ class World:
                     "mode": request.mode,
                 }
             )  # fmt: skip
+            if self.copied_share is not None and request.mode == "shadow":
+                copies, requests = self.copied_share
+                self.results[-1] |= {"requests": requests, "copies": copies}
 
     def edit_route(self, edit):
         """Somebody else's hand on the route."""
@@ -159,7 +164,11 @@ class World:
             },
             "route": {"exists": True} | self.route if self.route else {},
             "registry": {"versionExists": self.known, "champion": self.alias},
-            "gateway": {"exists": self.gateway, "mirrors": self.mirrors},
+            "gateway": {
+                "exists": self.gateway,
+                "mirrors": self.mirrors,
+                "message": self.mirror_message,
+            },
             "analyses": [{k: v for k, v in each.items() if k != "mode"} for each in self.results],
             "approval": self.approval,
             "retry": self.retry,

@@ -308,8 +308,68 @@ def test_a_stable_version_that_was_deleted_is_succeeded_on_approval():
     assert world.alias == "2"
 
 
-def test_a_gateway_that_cannot_mirror_stops_the_rollout_and_says_so():
+def test_a_gateway_known_not_to_mirror_as_asked_refuses_the_attempt():
     world = started()
+    world.mirrors, world.mirror_message = False, "GatewayClass contour is of Contour"
+    before = len(world.asked)
+    for _ in range(20):
+        world.turn()
+        world.obey()
+    world.now += timedelta(seconds=2 * DEADLINE)
+    world.turn()
+    assert world.asked[before:] == [], "nothing is begun that could not be ended"
+    assert world.status["phase"] == "Pending"
+    assert condition(world, "MirrorSupported") == ("False", "Unsupported")
+    assert condition(world, "Accepted") == ("False", "MirrorUnsupported")
+    assert condition(world, "Progressing") == ("False", "MirrorUnsupported")
+    assert "cannot mirror" in world.status["message"]
+    assert "of Contour" in world.status["message"]
+    world.mirrors = True
+    assert world.settle() == "Succeeded"
+    assert condition(world, "Accepted") == ("True", "Valid")
+    assert condition(world, "MirrorSupported") == ("True", "Supported")
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blind"])
+def test_steps_without_a_mirror_need_none_of_the_gateway(strategy):
+    world = started(strategy)
+    world.mirrors = False
+    assert world.settle() == "Succeeded"
+    assert "MirrorNotReported" not in events(world)
+
+
+def test_a_first_version_and_one_that_comes_back_need_no_mirror():
+    world = World(version="1")
+    world.mirrors = False
+    assert world.settle() == "Succeeded"
+    world.mirrors = True
+    world.change_spec(modelRef__version="2")
+    assert world.settle() == "Succeeded"
+    world.mirrors = False
+    world.change_spec(modelRef__version="1")
+    assert world.settle() == "Succeeded"
+    assert world.alias == "1"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_refused_version_leaves_no_other_challenger_on_the_route(lost):
+    world = until(started(), answered("2", 25))
+    world.mirrors = False
+    world.change_spec(modelRef__version="3")
+    world.turn(done=0 if lost else 99)
+    for _ in range(5):
+        world.turn()
+        world.obey()
+    assert world.weights() == {"1": 100}
+    assert world.status["phase"] == "Pending"
+    assert lost or "RolloutAborted" in events(world)
+
+
+def test_a_gateway_that_loses_its_mirror_in_mid_run_is_given_up_after_the_deadline():
+    world = started("two mirrors")
+    for _ in range(2):
+        world.turn()
+        world.set_replicas("2", "ready")
     world.mirrors = False
     for _ in range(5):
         world.turn()
@@ -319,6 +379,42 @@ def test_a_gateway_that_cannot_mirror_stops_the_rollout_and_says_so():
     assert not world.copied()
     world.now += timedelta(seconds=DEADLINE)
     assert world.settle() == "RolledBack"
+
+
+def test_a_gateway_nobody_knows_is_warned_of_once_in_an_attempt():
+    world = until(started(), lambda world: world.copied() == {"2": 100})
+    assert condition(world, "MirrorSupported") == ("Unknown", "NotReported")
+    assert world.settle() == "Succeeded"
+    assert events(world).count("MirrorNotReported") == 1
+
+
+def test_pairs_of_answers_show_what_a_gateway_does():
+    world = started("two mirrors")
+    world.copied_share = (1000, 1000)
+    until(world, lambda world: world.copied() == {"2": 20}, pairs=10)
+    for _ in range(10):
+        world.turn()
+        world.obey(pairs=10)
+    assert condition(world, "MirrorSupported") == ("False", "ShareDiffers")
+    (told,) = (each for each in world.status["conditions"] if each["type"] == "MirrorSupported")
+    assert "20 % of the requests were to be copied, and 100 % of 1,000 were" in told["message"]
+    assert events(world).count("MirrorShareDiffers") == 1
+    world.copied_share = (210, 1000)
+    for _ in range(3):
+        world.turn()
+        world.obey(pairs=10)
+    assert condition(world, "MirrorSupported") == ("True", "Observed")
+    assert world.settle() == "Succeeded"
+
+
+def test_an_analysis_of_a_part_mirror_knows_the_percent():
+    world = until(started("two mirrors"), lambda world: world.copied() == {"2": 20})
+    for _ in range(4):
+        world.turn()
+        world.gateway_sees()
+        world.now += timedelta(seconds=30)
+    asked = [each for each in world.asked if type(each).__name__ == "Analyse"]
+    assert {each.mirror_percent for each in asked} == {20}
 
 
 @pytest.mark.parametrize(

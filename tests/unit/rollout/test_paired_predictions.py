@@ -119,10 +119,18 @@ def test_pairs_are_those_of_two_nested_loops(one, other, cuts):
         last = max((row[7] for row in theirs), default=-math.inf) - flight
         assert count == sum(row[:2] not in met and first <= row[7] <= last for row in mine)
 
+    met = {a[:2] for a, _ in expected}
+    first = min((row[7] for row in sides[1]), default=math.inf) + flight
+    last = max((row[7] for row in sides[1]), default=-math.inf) - flight
+    counted = [row for row in sides[0] if row[1] == 0 and first <= row[7] <= last]
+    if sides[1]:
+        assert found.requests == len(counted)
+        assert found.copies == sum(row[:2] in met for row in counted)
+
     whole = pair(*frames, compared=COMPARED, ages=("age_v",), keep=("origin",))
     assert sorted(whole.frame.rows(), key=repr) == sorted(found.frame.rows(), key=repr)
-    assert (whole.unanswered, whole.uncalled, whole.differing) == (
-        found.unanswered, found.uncalled, found.differing
+    assert (whole.unanswered, whole.uncalled, whole.differing, whole.requests, whole.copies) == (
+        found.unanswered, found.uncalled, found.differing, found.requests, found.copies
     )  # fmt: skip
 
 
@@ -139,6 +147,13 @@ def test_a_log_that_comes_later_accuses_nobody():
     assert pairing.pairs().unanswered == 28
     half = START + timedelta(seconds=42)
     assert pairing.pairs((None, half)).unanswered == 0
+
+
+def test_a_challenger_that_never_logged_got_no_copy_once_it_is_too_late_for_its_log():
+    one = log([row(f"r{i}", i) for i in range(0, 1000, 10)])
+    found = pair(one, one.clear())
+    assert (found.requests, found.copies) == (40, 0)
+    assert pair(one.head(60), one.clear()).requests == 0
 
 
 def test_numbers_of_different_width_are_comparable_and_texts_are_not():
