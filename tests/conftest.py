@@ -7,7 +7,9 @@ from hypothesis import HealthCheck, settings
 
 # An example that waits for a processor is slow on a busy machine, and right all the same. Tests
 # that measure time say so themselves; `timeout` in pyproject.toml ends what hangs.
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any-machine")
 
 

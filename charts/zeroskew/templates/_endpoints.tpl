@@ -9,7 +9,7 @@
 {{- $map := include "zeroskew.text" (list . "endpoints/endpoints.yaml") | fromYaml -}}
 {{- $own := list -}}
 {{- if .Values.bucket.enabled }}{{ $own = append $own "dependencies/bucket" }}{{ end -}}
-{{- if .Values.raycluster.enabled }}{{ $own = append $own "dependencies/raycluster" }}{{ end -}}
+{{- if .Values.raycluster.enabled }}{{ $own = append $own "components/raycluster" }}{{ end -}}
 {{- range $own -}}
 {{- $component := include "zeroskew.text" (list $ (printf "%s/endpoint/kustomization.yaml" .)) | fromYaml -}}
 {{- range $component.patches }}{{ $_ := mergeOverwrite $map.data (fromYaml .patch).data }}{{ end -}}

@@ -32,7 +32,7 @@ and a template says only what a value changes in it.
 
 {{/* An object into a namespace, as one document of the output: (dict "object" … "namespace" …). */}}
 {{- define "zeroskew.document" -}}
-{{- $cluster := list "ClusterRole" "ClusterRoleBinding" "CustomResourceDefinition" -}}
+{{- $cluster := list "ClusterRole" "ClusterRoleBinding" "CustomResourceDefinition" "ClusterStorageContainer" -}}
 {{- if not (has .object.kind $cluster) }}{{ $_ := set .object.metadata "namespace" .namespace }}{{ end -}}
 ---
 {{ toYaml .object }}

@@ -64,6 +64,23 @@ def kustomize():
 
 
 @pytest.fixture
+def overlay(tmp_path):
+    """Objects of an overlay of one's own: a folder below manifests/ with components of it."""
+
+    def rendered(folder, *components):
+        where = os.path.relpath(ROOT / "manifests", tmp_path)
+        named = ", ".join(f"{where}/{each}" for each in components)
+        (tmp_path / "kustomization.yaml").write_text(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+            f"namespace: zeroskew\nresources: [{where}/{folder}]\ncomponents: [{named}]\n"
+        )
+        made = ran(tool("kubectl"), "kustomize", tmp_path).stdout
+        return [each for each in yaml.load_all(made, Loader=LOADER) if each]
+
+    return rendered
+
+
+@pytest.fixture
 def helm():
     """Objects of the chart: a profile's name (or None), then settings as `--set` takes them."""
     return templated
@@ -84,7 +101,8 @@ def installed(request):
     maker, _, profile = request.param.partition("-")
     if maker == "helm":
         return templated(profile, f"models.namespaces={{{MODELS}}}")
-    team = kustomized("overlays/kubeflow/models" if profile == "kubeflow" else "models")
+    own = f"overlays/{profile}/models"
+    team = kustomized(own if (ROOT / "manifests" / own).is_dir() else "models")
     for each in team:
         each["metadata"]["namespace"] = MODELS
     return kustomized(f"overlays/{profile}") + team

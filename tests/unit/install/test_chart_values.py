@@ -78,6 +78,7 @@ def test_values_reach_their_pods(helm):
         "credentials.existingSecret=keys",
         "redis.existingSecret=word",
         "imagePullSecrets[0].name=pull",
+        "raycluster.enabled=true",
         "raycluster.gpuWorkers.enabled=true",
         "raycluster.gpuWorkers.maxReplicas=0",
     )

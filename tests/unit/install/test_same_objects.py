@@ -1,12 +1,6 @@
 """Helm and kustomize install the same."""
 
-import os
-from pathlib import Path
-
 import pytest
-import yaml
-
-ROOT = Path(__file__).parents[3]
 
 
 def keyed(objects):
@@ -40,7 +34,12 @@ def test_a_profile_is_its_overlay(profile, kustomize, helm):
 
 
 @pytest.mark.parametrize(
-    ("profile", "folder"), [("gpu", "models"), ("kubeflow", "overlays/kubeflow/models")]
+    ("profile", "folder"),
+    [
+        ("embedded", "models"),
+        ("gpu", "overlays/gpu/models"),
+        ("kubeflow", "overlays/kubeflow/models"),
+    ],
 )
 def test_a_namespace_of_models_is_the_folder_for_it(profile, folder, kustomize, helm):
     wanted = keyed(kustomize(folder))
@@ -53,25 +52,31 @@ def test_a_namespace_of_models_is_the_folder_for_it(profile, folder, kustomize, 
             assert each == wanted[key]
 
 
-def test_prometheus_gets_the_component_of_it(helm, run_tool, tmp_path):
-    folder = tmp_path / "overlay"
-    folder.mkdir()
-    where = os.path.relpath(ROOT / "manifests", folder)
-    (folder / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: zeroskew\n"
-        f"resources: [{where}/base]\ncomponents: [{where}/components/prometheus]\n"
-    )
-    done = run_tool("kubectl", "kustomize", str(folder))
-    assert done.returncode == 0, done.stderr
+def test_ray_on_one_node_is_the_component_of_it(helm, overlay):
+    wanted = keyed(overlay("overlays/embedded", "components/raycluster-one-node"))
+    del wanted["Namespace", "", "zeroskew"]
+    assert keyed(by_helm(helm("embedded", "raycluster.enabled=true"))) == wanted
+
+
+def test_prometheus_gets_the_component_of_it(helm, overlay):
     kinds = {"PrometheusRule", "ServiceMonitor", "PodMonitor", "ConfigMap"}
     wanted = {
         key: each
-        for key, each in keyed(yaml.safe_load_all(done.stdout)).items()
+        for key, each in keyed(overlay("base", "components/prometheus")).items()
         if key[0] in kinds and key[2] != "zeroskew-endpoints"
     }
     plain, made = (keyed(by_helm(helm(None, *more))) for more in ((), ("prometheus.enabled=true",)))
     assert {key: each for key, each in made.items() if key not in plain} == wanted
     assert len(wanted) == 4
+
+
+def test_the_storage_initializer_gets_the_component_of_it(helm, kustomize):
+    folder = "components/restricted-storage-initializer"
+    (wanted,) = kustomize(folder)
+    made = keyed(helm(None, "kserve.restrictedStorageInitializer=true"))
+    found = made["ClusterStorageContainer", "", "default"]
+    assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert found == wanted
 
 
 def test_an_operator_for_some_namespaces_is_the_component_for_it(kustomize, helm, tmp_path):
@@ -96,7 +101,7 @@ def test_a_part_switched_off_leaves_nothing_behind(part, helm):
         "bucket": "endpoints.AWS_ENDPOINT_URL=",
     }
     settings = [f"{part}.enabled=false", *([own[part]] if part in own else [])]
-    kept, all_of_it = keyed(helm(None, *settings)), keyed(helm(None))
+    kept, all_of_it = keyed(helm("gpu", *settings)), keyed(helm("gpu"))
     gone = set(all_of_it) - set(kept)
     word = {"raycluster": "ray"}.get(part, part)
     assert gone
