@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from operators.cluster_client import DRIFT_MONITOR, ClusterClient, Conflict
-from operators.kfp_runs import KfpRuns
+from operators.kfp.request import RunRequest, fitting
+from operators.kfp.runs import KfpRuns
 from operators.measurer import Measurer
 from operators.monitor_collector import MonitorCollector, Seen
 from operators.object_cache import ObjectCache, ObjectKey
@@ -34,7 +35,8 @@ from zeroskew.monitoring.monitor_observations import (
     Tell,
 )
 from zeroskew.monitoring.monitor_spec import MonitorSpec, parse_monitor
-from zeroskew.monitoring.monitor_state import MonitorStatus
+from zeroskew.monitoring.monitor_state import Decision, MonitorStatus
+from zeroskew.monitoring.trigger_spec import Trigger
 from zeroskew.rollout.names import PREFIX
 from zeroskew.rollout.rollout_state import from_json, to_json
 
@@ -159,7 +161,9 @@ class MonitorReconciler:
             case Measure():
                 self._measurer.measure(key, spec, action)
             case StartRun():
-                await self._runs.start(action.name, key[0], spec.trigger, action.decision)
+                await self._runs.start(
+                    action.name, key[0], run_request(spec.trigger, action.decision)
+                )
             case StopRun():
                 await self._runs.stop(action.id)
             case Tell():
@@ -189,6 +193,19 @@ class MonitorReconciler:
                 self._specs.clear()
             self._specs[text] = parse_monitor(raw, where=f"DriftMonitor {key[0]}/{key[1]}")
         return self._specs[text]
+
+
+def run_request(trigger: Trigger, decision: Decision) -> RunRequest:
+    """The run that a decision calls for."""
+    fields = to_json(decision)
+    # Words of ours are made to fit; an argument that somebody wrote is passed as it is or refused.
+    parameters = {
+        each.name: each.value
+        if each.value is not None
+        else fitting(str(fields.get(each.value_from or "", "")), 1024)
+        for each in trigger.parameters
+    }
+    return RunRequest(trigger.pipeline_ref, parameters, decision.message)
 
 
 def _pause(

@@ -14,8 +14,8 @@ import prometheus_client
 
 from operators.analysis_runner import AnalysisRunner
 from operators.cluster_client import ClusterClient, Conflict, Kind, Refused
-from operators.kfp_client import KfpClient
-from operators.kfp_runs import KfpRuns
+from operators.kfp.client import KfpClient
+from operators.kfp.runs import KfpRuns
 from operators.measurer import Measurer
 from operators.monitor_collector import MonitorCollector
 from operators.monitor_reconciler import MonitorReconciler

@@ -61,7 +61,7 @@ class OperatorSettings:
     def check(self) -> None:
         """Raises `ConfigError` for what is needed and not named, or makes no sense: now, and not
         when it is first used."""
-        from operators.kfp_client import KfpClient
+        from operators.kfp.client import KfpClient
         from operators.registry_reader import RegistryReader
         from zeroskew.serving.log_sink import check_sink
 

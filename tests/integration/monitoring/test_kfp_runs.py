@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from operators.kfp_client import TOKEN_FILE, KfpClient
-from operators.kfp_runs import KfpRuns
+from operators.kfp.client import TOKEN_FILE, KfpClient
+from operators.kfp.runs import KfpRuns
+from operators.monitor_reconciler import run_request
 from zeroskew.errors import ConfigError
 from zeroskew.monitoring.monitor_state import Decision
 from zeroskew.monitoring.trigger_spec import Trigger
@@ -56,7 +57,7 @@ def live(kfp, *steps, multi_user=False):
 
 
 def start(name="m-1", **changes):
-    return lambda runs: runs.start(name, "team", trigger(**changes), DECISION)
+    return lambda runs: runs.start(name, "team", run_request(trigger(**changes), DECISION))
 
 
 def look(name="m-1"):
@@ -177,7 +178,7 @@ def test_a_namespace_is_named_where_there_are_several_users_only(kfp):
 def test_no_server_at_all_is_told():
     async def without():
         runs = KfpRuns(None)
-        await runs.start("m-1", "team", trigger(), DECISION)
+        await runs.start("m-1", "team", run_request(trigger(), DECISION))
         return await runs.look("m-1", "team")
 
     seen = asyncio.run(without())

@@ -9,18 +9,15 @@ the same, the oldest counts and the others are ended.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from operators.kfp_client import KfpClient, KfpRefused, KfpSilent
+from operators.kfp.client import KfpClient, KfpRefused, KfpSilent
+from operators.kfp.request import RunRequest, check_name, fitting, typed_parameters
 from zeroskew.monitoring.monitor_observations import RunObserved, RunSeen
-from zeroskew.monitoring.monitor_state import Decision
-from zeroskew.monitoring.trigger_spec import PipelineRef, Trigger
-from zeroskew.rollout.rollout_state import to_json
 
 FRESH_SECONDS = 60.0
 """How long ids of pipelines and experiments are believed; versions are looked up each time."""
@@ -78,11 +75,11 @@ class KfpRuns:
                     await self._client.terminate(other["run_id"])
         return _observed(first)
 
-    async def start(self, name: str, namespace: str, trigger: Trigger, decision: Decision) -> None:
-        """Asks for it, unless there is one of this name."""
+    async def start(self, name: str, namespace: str, request: RunRequest) -> None:
+        """Asks for it, unless there is one of this name; `look` tells what came of it."""
         self.forget(namespace, name)
         try:
-            await self._start(name, namespace, trigger, decision)
+            await self._start(name, namespace, request)
         except KfpRefused as error:
             self._refused[namespace, name] = str(error)
             log.warning("%s/%s: %s", namespace, name, error)
@@ -98,14 +95,12 @@ class KfpRuns:
             except (KfpRefused, KfpSilent) as error:
                 log.warning("run %s could not be ended: %s", run_id, error)
 
-    async def _start(self, name: str, namespace: str, trigger: Trigger, decision: Decision) -> None:
+    async def _start(self, name: str, namespace: str, request: RunRequest) -> None:
         if self._client is None:
             raise KfpRefused(_NOBODY)
-        reference = trigger.pipeline_ref
-        if reference is None:
-            raise KfpRefused("trigger.pipelineRef names no pipeline")
+        check_name(name)
         try:
-            run = await self._run(self._client, namespace, trigger, reference, decision)
+            run = await self._run(self._client, namespace, request)
             if await self._client.runs(name, namespace):
                 return
         except KfpSilent as error:
@@ -117,27 +112,25 @@ class KfpRuns:
             self._ids.clear()
             raise
 
-    async def _run(
-        self,
-        client: KfpClient,
-        namespace: str,
-        trigger: Trigger,
-        reference: PipelineRef,
-        decision: Decision,
-    ) -> dict[str, Any]:
+    async def _run(self, client: KfpClient, namespace: str, request: RunRequest) -> dict[str, Any]:
+        reference = request.pipeline
+        if reference is None:
+            raise KfpRefused("pipelineRef names no pipeline")
         key = ("pipeline", reference.name, namespace)
         pipeline = self._known(key) or self._note(
             key, await client.pipeline_id(reference.name, namespace)
         )
         version = await client.version(pipeline, reference.version_name)
         run: dict[str, Any] = {
-            "description": decision.message,
+            "description": fitting(request.description),
             "pipeline_version_reference": {
                 "pipeline_id": pipeline,
                 "pipeline_version_id": version["pipeline_version_id"],
             },
             "runtime_config": {
-                "parameters": _parameters(trigger, decision, version.get("pipeline_spec") or {})
+                "parameters": typed_parameters(
+                    request.parameters, version.get("pipeline_spec") or {}
+                )
             },
         }
         if reference.experiment is not None:
@@ -178,40 +171,3 @@ def _moment(run: Mapping[str, Any], field: str) -> datetime:
     except (KeyError, ValueError):
         return datetime.fromtimestamp(0, UTC)
     return moment.replace(microsecond=0) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _parameters(
-    trigger: Trigger, decision: Decision, pipeline_spec: Mapping[str, Any]
-) -> dict[str, Any]:
-    """In the types that the pipeline declares (`root.inputDefinitions` of its spec).
-
-    Raises `KfpRefused` for one that it does not have, or a text that is no value of its type.
-    """
-    fields = to_json(decision)
-    # With platform settings, the pipeline is one of two documents.
-    spec = pipeline_spec.get("pipeline_spec") or pipeline_spec
-    root = (spec.get("root") or {}).get("inputDefinitions") or {}
-    declared = root.get("parameters") or {}
-    made: dict[str, Any] = {}
-    for each in trigger.parameters:
-        text = each.value if each.value is not None else str(fields.get(each.value_from or "", ""))
-        if each.name not in declared and spec:
-            names = ", ".join(sorted(declared)) or "none"
-            raise KfpRefused(f"the pipeline has no parameter {each.name!r}; it has {names}")
-        kind = (declared.get(each.name) or {}).get("parameterType", "STRING")
-        try:
-            made[each.name] = _typed(text, kind)
-        except ValueError:
-            raise KfpRefused(f"parameter {each.name!r}: {text!r} is no {kind}") from None
-    return made
-
-
-def _typed(text: str, kind: str) -> Any:
-    if kind == "STRING":
-        return text
-    value = json.loads(text)
-    wanted = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool,
-              "LIST": list, "STRUCT": dict}.get(kind, object)  # fmt: skip
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind.startswith("NUMBER")):  # type: ignore[arg-type]
-        raise ValueError
-    return value
