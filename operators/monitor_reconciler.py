@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from operators.cluster_client import DRIFT_MONITOR, ClusterClient, Conflict
@@ -23,7 +23,7 @@ from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS, RETRAININGS
 from operators.registry_reader import RegistryReader
 from zeroskew.errors import ConfigError, ServingError
-from zeroskew.monitoring.monitor_machine import refuse, step
+from zeroskew.monitoring.monitor_machine import SETTLE, refuse, runs_to_look_at, step
 from zeroskew.monitoring.monitor_observations import (
     Action,
     KeepRecord,
@@ -64,7 +64,10 @@ class MonitorReconciler:
         measurer: Measurer,
         runs: KfpRuns,
         collector: MonitorCollector,
+        settle: timedelta = SETTLE,
     ) -> None:
+        """`settle`: how long a request for a run may take to show."""
+        self._settle = settle
         self._cache, self._registry = cache, registry
         self._measurer, self._runs, self._collector = measurer, runs, collector
         self._writer = ObjectWriter(cluster, cache, DRIFT_MONITOR)
@@ -103,7 +106,7 @@ class MonitorReconciler:
             await self._writer.status(key, body, to_json(status))
             return IDLE_SECONDS
         seen = await self._observe(key, body, spec, before, generation, now)
-        status, actions = step(spec, before, seen, now, monitor=key[1])
+        status, actions = step(spec, before, seen, now, monitor=key[1], settle=self._settle)
         for action in actions:
             # Under the decision's checksum, so that it may be written again; a decision that is
             # remembered is never without it.
@@ -114,7 +117,7 @@ class MonitorReconciler:
         for action in actions:
             await self._act(key, body, spec, status, action)
             ACTIONS.labels(type(action).__name__).inc()
-        if before.run is not None and status.run is None:
+        if before.run is not None and (status.run is None or status.run.name != before.run.name):
             self._runs.forget(key[0], before.run.name)
             RETRAININGS.labels(*key, status.history[0].phase.lower()).inc()
         return _pause(spec, status, seen, now)
@@ -133,9 +136,7 @@ class MonitorReconciler:
         if spec.trigger.labels is not None and champion is not None:
             labels = await self._measurer.labels(key, spec, champion)
         known = self._measurer.of(key)
-        runs = {}
-        if status.run is not None:
-            runs[status.run.name] = await self._runs.look(status.run.name, key[0])
+        runs = {name: await self._runs.look(name, key[0]) for name in runs_to_look_at(status)}
         annotations = body["metadata"].get("annotations") or {}
         return MonitorObservations(
             generation=generation,
@@ -213,12 +214,14 @@ def _pause(
 ) -> float:
     run = status.run
     if run is not None:
-        return RUNNING_SECONDS if run.phase == "Running" else REQUESTED_SECONDS
+        return REQUESTED_SECONDS if run.phase == "Requested" else RUNNING_SECONDS
     if spec.suspend:
         return IDLE_SECONDS
     if seen.champion is None or seen.measuring_failed:
         return BLIND_SECONDS
     due = status.next_measurement_time
+    if status.retry is not None and status.retry.next_attempt_time > now:
+        due = min(due or status.retry.next_attempt_time, status.retry.next_attempt_time)
     if due is None or due <= now:
         # It is under way, and calls when it is done.
         return IDLE_SECONDS

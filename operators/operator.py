@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import time
+from datetime import timedelta
 from typing import Any
 
 import prometheus_client
@@ -57,7 +58,13 @@ class Operator:
         # A queue of its own: pipelines that answer slowly hold up no rollout.
         self.monitor_queue: WorkQueue[ObjectKey] = WorkQueue(
             MonitorReconciler(
-                self.cluster, self.cache, self.registry, self.measurer, self.runs, self.collector
+                self.cluster,
+                self.cache,
+                self.registry,
+                self.measurer,
+                self.runs,
+                self.collector,
+                timedelta(seconds=settings.kfp_settle_seconds),
             ),
             settings.workers,
             expected=(Conflict, Refused),

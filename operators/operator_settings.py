@@ -29,6 +29,9 @@ class OperatorSettings:
     """ZEROSKEW_KFP: address of Kubeflow Pipelines' API server; empty: monitors start nothing."""
     kfp_multi_user: bool = False
     """ZEROSKEW_KFP_MULTI_USER: `true` where runs belong to the namespaces of their users."""
+    kfp_settle_seconds: float = 600.0
+    """ZEROSKEW_KFP_SETTLE_SECONDS: how long a request for a run whose answer was lost may take to
+    show, before it is asked for again."""
     workers: int = 8
     """ZEROSKEW_OPERATOR_WORKERS: rollouts, and monitors, worked on at a time."""
     relist_seconds: float = 60.0
@@ -52,6 +55,9 @@ class OperatorSettings:
             pages=env.get("ZEROSKEW_PAGES", ""),
             kfp=env.get("ZEROSKEW_KFP", ""),
             kfp_multi_user=_boolean(env, "ZEROSKEW_KFP_MULTI_USER"),
+            kfp_settle_seconds=_number(
+                env, "ZEROSKEW_KFP_SETTLE_SECONDS", default.kfp_settle_seconds
+            ),
             workers=max(1, int(_number(env, "ZEROSKEW_OPERATOR_WORKERS", default.workers))),
             relist_seconds=max(
                 1.0, _number(env, "ZEROSKEW_OPERATOR_RELIST_SECONDS", default.relist_seconds)

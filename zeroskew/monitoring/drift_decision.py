@@ -2,8 +2,8 @@
 
     checksum = SHA-256(model, generation, bucket of time, failed metrics, champion)
 
-The bucket is the moment of the decision, divided by the cooldown: as two runs are never closer than
-that, two decisions never share one, and a monitor that lost its status comes to the same name.
+The bucket is the moment of the decision, divided by the cooldown: as two decisions are never closer
+than that, two never share one, and a monitor that lost its status comes to the same name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from datetime import datetime, timedelta
 from zeroskew.monitoring.metric_spec import DriftMetric
 from zeroskew.monitoring.monitor_observations import Measurement
 from zeroskew.monitoring.monitor_spec import MonitorSpec
-from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Run, Tally
+from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Tally
 from zeroskew.rollout.rollout_steps import as_timedelta
 
 WEEK = timedelta(days=7)
+GROWTH = 3
+LONGEST_PAUSE = timedelta(days=1)
 
 
 def breached(spec: MonitorSpec, tallies: tuple[Tally, ...]) -> tuple[DriftMetric, ...]:
@@ -70,18 +72,25 @@ def decide(
 def held_back(
     spec: MonitorSpec, status: MonitorStatus, labelled: float | None, now: datetime
 ) -> tuple[str, str] | None:
-    """Reason and text why nothing may be started now; None: it may."""
+    """Reason and text why no decision may be acted on now; None: it may."""
+    trigger = spec.trigger
+    if status.run is not None and trigger.concurrency_policy == "Forbid":
+        return "RunInProgress", f"{status.run.name} is still going on"
+    if (until := cooling_until(spec, status)) and now < until:
+        return "CoolingDown", _cooling_text(spec, status, until)
+    recent = sum(at > now - WEEK for at in _decided(status).values())
+    if recent >= trigger.max_runs_per_week:
+        text = f"{recent} retrainings in seven days are as many as there may be"
+        return "WeeklyLimit", text.replace("1 retrainings", "1 retraining")
+    return held_back_again(spec, labelled)
+
+
+def held_back_again(spec: MonitorSpec, labelled: float | None) -> tuple[str, str] | None:
+    """The same for a further run of a decision that was acted on already: neither its cooldown nor
+    the weekly limit counts it again."""
     trigger = spec.trigger
     if trigger.policy == "Disabled":
         return "Disabled", "the trigger is disabled"
-    runs = [run for run in (status.run, *status.history) if run is not None]
-    if status.run is not None and trigger.concurrency_policy == "Forbid":
-        return "RunInProgress", f"{status.run.name} is still going on"
-    if (until := cooling_until(spec, runs)) and now < until:
-        return "CoolingDown", f"the last run was triggered less than {trigger.cooldown} ago"
-    recent = sum(run.triggered_at > now - WEEK for run in runs)
-    if recent >= trigger.max_runs_per_week:
-        return "WeeklyLimit", f"{recent} runs in seven days are as many as there may be"
     if trigger.labels is not None:
         if labelled is None:
             return "LabelsUnknown", "no report says how many predictions have labels"
@@ -91,10 +100,42 @@ def held_back(
     return None
 
 
-def cooling_until(spec: MonitorSpec, runs: list[Run]) -> datetime | None:
-    """When the next run may be triggered; None: no run was."""
-    last = max((run.triggered_at for run in runs), default=None)
-    return None if last is None else last + _cooldown(spec)
+def cooling_until(spec: MonitorSpec, status: MonitorStatus) -> datetime | None:
+    """When the next decision may be made; None: there was none that led to a run.
+
+    A cooldown after the last one, and after the end of a run that succeeded. A decision that is
+    still being retried begins no cooldown: it is the next run.
+    """
+    moments = [*_decided(status).values()]
+    moments += [run.finished_at for run in status.history
+                if run.phase == "Succeeded" and run.finished_at is not None]  # fmt: skip
+    return max(moments) + _cooldown(spec) if moments else None
+
+
+def pause_before(spec: MonitorSpec, attempts: int) -> timedelta:
+    """From the end of a decision's last run, which failed, to the next one."""
+    first = as_timedelta(spec.trigger.retry.backoff)
+    return min(first * GROWTH ** (attempts - 1), max(first, LONGEST_PAUSE))
+
+
+def _decided(status: MonitorStatus) -> dict[str, datetime]:
+    """When each decision was first acted on."""
+    found: dict[str, datetime] = {}
+    for run in (status.run, *status.history):
+        if run is not None:
+            found[run.checksum] = min(run.triggered_at, found.get(run.checksum, run.triggered_at))
+    return found
+
+
+def _cooling_text(spec: MonitorSpec, status: MonitorStatus, until: datetime) -> str:
+    last = next(iter(status.history), None)
+    again = f"the next decision can be made from {until:%Y-%m-%d %H:%M:%S} UTC on"
+    cooldown = f"a cooldown of {spec.trigger.cooldown}"
+    if last is None or last.phase == "Succeeded":
+        return f"{cooldown} runs since the last run; {again}"
+    runs = "the only run" if last.attempt == 1 else f"the last of {last.attempt} runs"
+    why = f": {last.message}" if last.message else ""
+    return f"{last.name}, {runs} of its decision, has failed{why}; {again}"
 
 
 def _cooldown(spec: MonitorSpec) -> timedelta:

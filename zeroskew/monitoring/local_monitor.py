@@ -20,7 +20,7 @@ from typing import Protocol
 from zeroskew.errors import ZeroskewError
 from zeroskew.monitoring.local_runs import LocalRuns
 from zeroskew.monitoring.monitor_config import MonitoringSection
-from zeroskew.monitoring.monitor_machine import step
+from zeroskew.monitoring.monitor_machine import runs_to_look_at, step
 from zeroskew.monitoring.monitor_observations import (
     Action,
     KeepRecord,
@@ -102,7 +102,6 @@ class LocalMonitor:
 
     def _observe(self, now: datetime) -> MonitorObservations:
         champion, previous = self._champion()
-        run = self.status.run
         labels = LabelsSeen()
         if self.spec.trigger.labels is not None and champion is not None:
             labels = self._reader.labels(self.spec, champion, now)
@@ -112,7 +111,7 @@ class LocalMonitor:
             previous=previous,
             measurement=self.measurement,
             measuring_failed=self._problem,
-            runs={} if run is None else {run.name: self._runs.look(run.name)},
+            runs={name: self._runs.look(name) for name in runs_to_look_at(self.status)},
             labels=labels,
         )
 

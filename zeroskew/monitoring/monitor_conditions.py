@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from zeroskew.monitoring.drift_decision import cooling_until
+from zeroskew.monitoring.drift_decision import cooling_until, held_back
 from zeroskew.monitoring.monitor_observations import MonitorObservations
 from zeroskew.monitoring.monitor_spec import MonitorSpec
-from zeroskew.monitoring.monitor_state import MonitorStatus, Phase
+from zeroskew.monitoring.monitor_state import MonitorStatus, PendingRetry, Phase, Tally
 from zeroskew.rollout.rollout_conditions import merged
 
 State = Literal["True", "False", "Unknown"]
@@ -29,7 +29,7 @@ def described(
         ("Accepted", "True", "Valid", "the spec is valid"),
         _data(spec, status, seen),
         _drift(spec, status),
-        _triggered(spec, status, held),
+        _triggered(spec, status, seen, held, now),
     ]
     return replace(
         status,
@@ -57,7 +57,10 @@ def _phase(
     run = status.run
     if run is not None:
         asked = f"{run.name} was asked for {run.asked} times" if run.asked > 1 else run.name
-        text = f"{run.name} is running" if run.phase == "Running" else f"waiting for {asked}"
+        known = {"Running": "is running", "Pending": "has not begun yet"}.get(run.phase)
+        text = f"{run.name} {known}" if known else f"waiting for {asked}"
+        if run.stopped and known:
+            text = f"{run.name} is ending: {run.stopped}"
         return "Retraining", f"{text}: {run.message}" if run.message else text
     if spec.suspend:
         return "Suspended", "suspended: nothing is measured"
@@ -65,7 +68,9 @@ def _phase(
         name = status.decision.short
         return "Drifted", f"{status.decision.message}; a run with {name} waits for approval"
     failed = [tally for tally in status.metrics if tally.state == "Failed"]
-    until = cooling_until(spec, list(status.history))
+    if status.retry is not None:
+        return "Drifted", f"{status.retry.checksum[:12]}: {retry_text(spec, status.retry, now)}"
+    until = cooling_until(spec, status)
     if until is not None and now < until:
         text = "; ".join(tally.message for tally in failed[:2])
         return "CoolingDown", f"until {until:%Y-%m-%d %H:%M:%S} UTC{'; ' if text else ''}{text}"
@@ -114,13 +119,89 @@ def _drift(spec: MonitorSpec, status: MonitorStatus) -> _Said:
     return "DriftDetected", "Unknown", "Inconclusive", "there is nothing to judge by yet"
 
 
-def _triggered(spec: MonitorSpec, status: MonitorStatus, held: tuple[str, str] | None) -> _Said:
+def _triggered(
+    spec: MonitorSpec,
+    status: MonitorStatus,
+    seen: MonitorObservations,
+    held: tuple[str, str] | None,
+    now: datetime,
+) -> _Said:
     if status.run is not None:
         return "RetrainingTriggered", "True", "RunInProgress", status.run.name
-    if status.waits_for_approval and status.decision is not None:
-        return "RetrainingTriggered", "False", "WaitsForApproval", status.decision.message
+    state, reason, text = _not_triggered(spec, status, seen, held, now)
+    return "RetrainingTriggered", state, reason, text[:1024]
+
+
+def _not_triggered(
+    spec: MonitorSpec,
+    status: MonitorStatus,
+    seen: MonitorObservations,
+    held: tuple[str, str] | None,
+    now: datetime,
+) -> tuple[State, str, str]:
+    """Why no run goes on: `NotNeeded` only where nothing calls for one."""
+    if status.waits_for_approval and status.decision is not None and held is None:
+        return "False", "WaitsForApproval", status.decision.message
+    if status.retry is not None:
+        text = retry_text(spec, status.retry, now)
+        if spec.suspend:
+            return "False", "Suspended", f"{text}; nothing is started while suspended"
+        if held is not None:
+            return "False", held[0], f"{held[1]}; {text}"
+        if now >= status.retry.next_attempt_time:
+            text = f"{text}; it waits for a measurement in which the metrics fail"
+        return "False", "RetryPending", text
     if held is not None:
-        return "RetrainingTriggered", "False", held[0], held[1]
+        return "False", *held
+    acting = {metric.name for metric in spec.metrics if metric.acts}
+    watched = [tally for tally in status.metrics if tally.name in acting]
+    failing = [tally for tally in watched if tally.state == "Failed"]
+    if failing:
+        return "False", *_not_now(spec, status, seen, failing, now)
+    if spec.suspend:
+        return "False", "Suspended", "nothing is measured while suspended"
+    if not acting:
+        return "False", "NotNeeded", "no metric has severity error"
+    if not any(tally.state in ("Stable", "Moderate") for tally in watched):
+        return "Unknown", "NotMeasured", "there is nothing to judge by yet"
     if spec.trigger.dry_run:
-        return "RetrainingTriggered", "False", "DryRun", "decisions are only recorded"
-    return "RetrainingTriggered", "False", "NotNeeded", "no metric calls for it"
+        return "False", "DryRun", "decisions are only recorded"
+    return "False", "NotNeeded", "no metric calls for it"
+
+
+def _not_now(
+    spec: MonitorSpec,
+    status: MonitorStatus,
+    seen: MonitorObservations,
+    failing: list[Tally],
+    now: datetime,
+) -> tuple[str, str]:
+    """A metric fails, and nothing is started all the same."""
+    if spec.suspend:
+        return "Suspended", "a metric has failed; nothing is started while suspended"
+    why = held_back(spec, status, seen.labels.fraction, now)
+    # A gate on labels is only asked once metrics have failed for long enough.
+    if why is not None and why[0] in ("CoolingDown", "WeeklyLimit", "Disabled"):
+        return why
+    limits = {metric.name: metric.failure_limit for metric in spec.metrics}
+    short = [t for t in failing if t.failed_in_a_row < limits[t.name]]
+    if short:
+        worst = short[0]
+        counted = f"{worst.failed_in_a_row} of {limits[worst.name]}"
+        return "Counting", f"{worst.name} has failed in {counted} measurements in a row"
+    if spec.trigger.when == "All":
+        return "Counting", "not every metric of severity error has failed for long enough"
+    return (
+        "WaitsForMeasurement",
+        "a metric has failed for long enough; the next one decides",
+    )
+
+
+def retry_text(spec: MonitorSpec, waiting: PendingRetry, now: datetime) -> str:
+    """What is known of the next attempt."""
+    most = spec.trigger.retry.limit + 1
+    at = f"{waiting.next_attempt_time:%Y-%m-%d %H:%M:%S} UTC"
+    when = f"follows at {at}" if now < waiting.next_attempt_time else f"is due since {at}"
+    why = f" ({waiting.message})" if waiting.message else ""
+    failed = f"attempt {waiting.attempts} of {most} failed{why}"
+    return f"{failed}; attempt {waiting.attempts + 1} {when}"

@@ -4,12 +4,14 @@
 
 Whoever drives it *stores the status first*, then does the actions, and calls again soon. What was
 asked for and is not observed is asked for again: a run only after `SETTLE`, so that a request whose
-answer was lost has shown by then whether it came to anything.
+answer was lost has shown by then whether it came to anything (see `machine.runs`).
 
 What holds at every call:
 
 - A run is asked for under one name, which follows from its decision, and no other is while it goes
   on, but for `concurrencyPolicy: Replace`, where the old one is seen to have ended first.
+- A decision is acted on at most once and `retry.limit` times again, after a run that failed, under
+  another name each time; never after one that succeeded or that a person ended.
 - Two decisions are at least the cooldown apart, and no more than `maxRunsPerWeek` in seven days.
 - A metric that acts has failed in as many measurements in a row as it must, each of other rows,
   all of one champion, all with samples enough.
@@ -18,11 +20,13 @@ What holds at every call:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from zeroskew.errors import ConfigError
-from zeroskew.monitoring.drift_decision import breached, cooling_until, decide, held_back
+from zeroskew.monitoring.drift_decision import breached, decide, held_back
+from zeroskew.monitoring.machine.runs import follow, kept, retry, run_name, start, unsure
+from zeroskew.monitoring.machine.turn import SETTLE, Turn
 from zeroskew.monitoring.monitor_conditions import described, refused
 from zeroskew.monitoring.monitor_observations import (
     Action,
@@ -30,40 +34,15 @@ from zeroskew.monitoring.monitor_observations import (
     Measure,
     Measurement,
     MonitorObservations,
-    RunObserved,
-    StartRun,
-    StopRun,
     Tell,
 )
 from zeroskew.monitoring.monitor_spec import MonitorSpec
-from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Run, Tally
-from zeroskew.rollout.rollout_steps import as_timedelta
+from zeroskew.monitoring.monitor_state import MonitorStatus, Run, Tally
 
-__all__ = ["SETTLE", "refuse", "run_name", "step"]
+__all__ = ["SETTLE", "refuse", "run_name", "runs_to_look_at", "step"]
 
-SETTLE = timedelta(seconds=60)
-"""How long a request for a run may take to show; a refused one is repeated after `AGAIN`."""
-AGAIN = timedelta(seconds=10)
 LARGEST = 20
 _BLIND = ("Inconclusive", "Error")
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    spec: MonitorSpec
-    status: MonitorStatus
-    seen: MonitorObservations
-    now: datetime
-    monitor: str
-    actions: tuple[Action, ...] = ()
-    held: tuple[str, str] | None = None
-    """Why nothing was started although a metric calls for it."""
-
-    def change(self, **changes: object) -> _Turn:
-        return replace(self, status=replace(self.status, **changes))  # type: ignore[arg-type]
-
-    def ask(self, *actions: Action) -> _Turn:
-        return replace(self, actions=(*self.actions, *actions))
 
 
 def step(
@@ -73,11 +52,16 @@ def step(
     now: datetime,
     *,
     monitor: str,
+    settle: timedelta = SETTLE,
 ) -> tuple[MonitorStatus, tuple[Action, ...]]:
-    """One turn. `now`: with a time zone; parts of a second are cut off. `monitor`: its name."""
-    turn = _Turn(spec, status, observations, now.replace(microsecond=0), monitor)
-    turn = _follow(turn)
+    """One turn. `now`: with a time zone; parts of a second are cut off. `monitor`: its name.
+
+    `settle`: how long a request whose answer was lost may take to show.
+    """
+    turn = Turn(spec, status, observations, now.replace(microsecond=0), monitor, settle)
+    turn = follow(turn)
     turn = _count(turn)
+    turn = retry(turn)
     turn = _decide(turn)
     turn = _measure(turn)
     return described(turn.spec, turn.status, turn.seen, turn.held, turn.now), turn.actions
@@ -90,68 +74,15 @@ def refuse(
     return refused(status, str(error), generation, now.replace(microsecond=0))
 
 
-def run_name(monitor: str, checksum: str) -> str:
-    """Of the pipeline run: the monitor's name and twelve digits of the decision's checksum."""
-    return f"{monitor}-{checksum[:12]}"
+def runs_to_look_at(status: MonitorStatus) -> tuple[str, ...]:
+    """Names of the runs that the next turn wants to see: the one that goes on, or the last one, as
+    long as it has failed and may be repeated by the server."""
+    if status.run is not None:
+        return (status.run.name,)
+    return tuple(run.name for run in status.history[:1] if run.phase == "Failed")
 
 
-def _follow(turn: _Turn) -> _Turn:
-    """The run that was asked for: is it there, how does it go, is it over?"""
-    run = turn.status.run
-    if run is None:
-        return turn
-    seen = turn.seen.runs.get(run.name, RunObserved())
-    overdue = turn.now - run.triggered_at > as_timedelta(turn.spec.trigger.run_deadline)
-    if seen.phase in ("Succeeded", "Failed"):
-        return _ended(turn, run, "Succeeded" if seen.phase == "Succeeded" else "Failed", seen)
-    if seen.phase == "Running":
-        if run.phase != "Running" or run.id != seen.id:
-            run = replace(run, phase="Running", id=seen.id, message="")
-            turn = turn.change(run=run).ask(Tell("Normal", "RunStarted", f"{run.name} is running"))
-        if overdue or run.replaced:
-            return turn.ask(StopRun(run.name, seen.id))
-        return turn
-    if seen.phase == "Unknown":
-        return turn if seen.message == run.message else turn.change(
-            run=replace(run, message=seen.message)
-        )  # fmt: skip
-    if run.replaced or overdue or (run.phase == "Running" and seen.phase == "Missing"):
-        lost = replace(seen, message=seen.message or "the run is not there any more")
-        return _ended(turn, run, "Failed", lost)
-    pause = AGAIN if seen.phase == "Refused" else SETTLE
-    if turn.now - run.asked_at < pause or turn.spec.suspend:
-        if seen.phase == "Refused" and seen.message != run.message:
-            turn = turn.change(run=replace(run, message=seen.message))
-        return turn
-    decision = turn.status.decision
-    if decision is None or decision.checksum != run.checksum:
-        return _ended(turn, run, "Failed", replace(seen, message="its decision was lost"))
-    again = replace(run, asked_at=turn.now, asked=run.asked + 1, message=seen.message)
-    return turn.change(run=again).ask(StartRun(run.name, decision))
-
-
-def _ended(turn: _Turn, run: Run, how: str, seen: RunObserved) -> _Turn:
-    over = replace(
-        run,
-        phase=how,  # type: ignore[arg-type]
-        id=seen.id or run.id,
-        finished_at=seen.finished_at or turn.now,
-        message=seen.message[:512],
-    )
-    limit = max(turn.spec.trigger.run_history_limit, turn.spec.trigger.max_runs_per_week)
-    history = (over, *turn.status.history)[:limit]
-    good = how == "Succeeded"
-    text = f"{run.name} has {'succeeded' if good else 'failed'}"
-    kind = "Normal" if good else "Warning"
-    turn = turn.ask(
-        Tell(kind, f"Run{how}", f"{text}: {seen.message}" if seen.message else text)  # type: ignore[arg-type]
-    )
-    # What led to the run has been acted on; from here on it counts anew.
-    fresh = tuple(replace(each, failed_in_a_row=0) for each in turn.status.metrics)
-    return turn.change(run=None, history=history, metrics=fresh)
-
-
-def _count(turn: _Turn) -> _Turn:
+def _count(turn: Turn) -> Turn:
     """Takes a new measurement into account."""
     found, status = turn.seen.measurement, turn.status
     last = status.last_measurement_time
@@ -190,7 +121,7 @@ def _count(turn: _Turn) -> _Turn:
     )
 
 
-def _tell(turn: _Turn, before: Tally, after: Tally, found: Measurement) -> _Turn:
+def _tell(turn: Turn, before: Tally, after: Tally, found: Measurement) -> Turn:
     if before.state == after.state:
         return turn
     if after.state == "Failed":
@@ -202,17 +133,20 @@ def _tell(turn: _Turn, before: Tally, after: Tally, found: Measurement) -> _Turn
     return turn
 
 
-def _decide(turn: _Turn) -> _Turn:
+def _decide(turn: Turn) -> Turn:
     spec, status, now = turn.spec, turn.status, turn.now
     found = turn.seen.measurement
-    if spec.suspend or found is None or found.at != status.last_measurement_time:
-        return turn if not status.waits_for_approval else _approve(turn)
+    if status.retry is not None:
+        # The decision that there is comes first.
+        return turn
     if status.waits_for_approval:
         return _approve(turn)
+    if spec.suspend or found is None or found.at != status.last_measurement_time:
+        return turn
     failed = breached(spec, status.metrics)
     if not failed or {metric.name for metric in failed} - {each.name for each in found.metrics}:
         return turn
-    held = held_back(spec, status, turn.seen.labels.fraction, now)
+    held = held_back(spec, status, turn.seen.labels.fraction, now) or unsure(turn)
     if held is None and turn.seen.champion is None:
         held = "RegistryUnknown", "the registry names no champion"
     if held is not None:
@@ -227,15 +161,14 @@ def _decide(turn: _Turn) -> _Turn:
         # In place of the run that would have been, so that cooldown and limit hold here, too.
         dry = Run(run_name(turn.monitor, decision.checksum), decision.checksum, "Succeeded", now,
                   now, finished_at=now, message="dry run")  # fmt: skip
-        limit = max(spec.trigger.run_history_limit, spec.trigger.max_runs_per_week)
         fresh = tuple(replace(each, failed_in_a_row=0) for each in status.metrics)
-        return turn.change(history=(dry, *status.history)[:limit], metrics=fresh)
+        return turn.change(history=kept(turn, (dry, *status.history)), metrics=fresh)
     if spec.trigger.policy == "Manual":
         return _approve(turn.change(waits_for_approval=True))
-    return _trigger(turn, decision)
+    return start(turn, decision)
 
 
-def _approve(turn: _Turn) -> _Turn:
+def _approve(turn: Turn) -> Turn:
     """A decision of a manual trigger waits for its name; a stale one is dropped."""
     decision, status = turn.status.decision, turn.status
     if decision is None or turn.spec.suspend:
@@ -246,22 +179,11 @@ def _approve(turn: _Turn) -> _Turn:
         return turn.change(waits_for_approval=False)
     if turn.seen.approval != run_name(turn.monitor, decision.checksum):
         return turn
-    held = held_back(turn.spec, status, turn.seen.labels.fraction, turn.now)
-    return _trigger(turn, decision) if held is None else replace(turn, held=held)
+    held = held_back(turn.spec, status, turn.seen.labels.fraction, turn.now) or unsure(turn)
+    return start(turn, decision) if held is None else replace(turn, held=held)
 
 
-def _trigger(turn: _Turn, decision: Decision) -> _Turn:
-    name = run_name(turn.monitor, decision.checksum)
-    run = Run(name, decision.checksum, "Requested", turn.now, turn.now)
-    what = "retraining" if turn.spec.trigger.action == "Retrain" else "rolling back"
-    turn = turn.change(run=run, waits_for_approval=False)
-    return turn.ask(
-        Tell("Normal", "RunRequested", f"{name} is asked for: {what}, {decision.message}"),
-        StartRun(name, decision),
-    )
-
-
-def _measure(turn: _Turn) -> _Turn:
+def _measure(turn: Turn) -> Turn:
     status, spec, champion = turn.status, turn.spec, turn.seen.champion
     if spec.suspend or champion is None:
         return turn
@@ -275,9 +197,3 @@ def _whole(moment: datetime) -> datetime:
     """Rounded up to a second."""
     cut = moment.replace(microsecond=0)
     return cut if cut == moment else cut + timedelta(seconds=1)
-
-
-def cooling(spec: MonitorSpec, status: MonitorStatus, now: datetime) -> datetime | None:
-    """Until when no run may be triggered; None: it is not cooling down."""
-    until = cooling_until(spec, list(status.history))
-    return until if until is not None and now < until else None

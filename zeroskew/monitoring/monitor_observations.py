@@ -45,7 +45,9 @@ class Measurement:
     metrics: tuple[Measured, ...]
 
 
-RunSeen = Literal["Unknown", "Missing", "Refused", "Running", "Succeeded", "Failed"]
+RunSeen = Literal[
+    "Unknown", "Missing", "Refused", "Pending", "Running", "Ending", "Succeeded", "Failed"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ class RunObserved:
     """A run as the pipeline server shows it; Unknown: it cannot be asked."""
 
     phase: RunSeen = "Unknown"
-    """Refused: the last request for it was answered by a refusal, and it does not exist."""
+    """Refused: the last request for it was answered by a refusal, and it does not exist.
+    Pending: it exists and has not begun. Ending: somebody asked for its end.
+
+    Failed is not for ever: somebody may let the server repeat what failed in it."""
     id: str = ""
     message: str = ""
     finished_at: datetime | None = None

@@ -22,7 +22,7 @@ Phase = Literal[
     "Failed",
 ]
 State = Literal["Stable", "Moderate", "Failed", "Inconclusive", "Error"]
-RunPhase = Literal["Requested", "Running", "Succeeded", "Failed"]
+RunPhase = Literal["Requested", "Pending", "Running", "Succeeded", "Failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,33 @@ class Run:
     asked_at: datetime
     """When it was last asked for; an answer may have been lost since."""
     asked: int = 1
+    unseen: int = 0
+    """Requests after which nothing was found, though they may have been carried out."""
+    attempt: int = 1
+    """Of its decision; further ones follow a run that failed."""
     id: str = ""
     finished_at: datetime | None = None
     message: str = ""
     replaced: bool = False
     """It is to be stopped, in favour of another."""
+    stopped: str = ""
+    """Why it is being ended before its time: a server shows such a run as failed."""
+    revived_at: datetime | None = None
+    """When it was seen to go on although it had failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRetry:
+    """A decision whose last run failed, and that is acted on again."""
+
+    __pydantic_config__ = CAMEL
+
+    checksum: str
+    attempts: int
+    """Runs so far."""
+    next_attempt_time: datetime
+    message: str = ""
+    """Why the last run failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +144,7 @@ class MonitorStatus:
     """The last one."""
     waits_for_approval: bool = False
     run: Run | None = None
+    retry: PendingRetry | None = None
     history: tuple[Run, ...] = ()
     """Newest first."""
     conditions: tuple[Condition, ...] = ()

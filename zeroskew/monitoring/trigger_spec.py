@@ -52,7 +52,7 @@ class PipelineRef(Section):
     version_name: Name | None = None
     """Unset: the newest."""
     experiment: Name | None = None
-    """Unset: KFP's default one."""
+    """Unset: KFP's default one; where it serves several users, the namespace's `Default`."""
     service_account: Annotated[
         str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)
     ] | None = None  # fmt: skip
@@ -68,8 +68,17 @@ class LabelGate(Section):
     """After which a label should be there."""
 
 
+class Retry(Section):
+    """How often a decision whose run failed is acted on again."""
+
+    limit: Annotated[int, Field(ge=0, le=10)] = 3
+    """Runs after the first one; when the last of them has failed, the decision is given up."""
+    backoff: Length = "10m"
+    """Pause before the first of them; each further pause is three times as long, at most a day."""
+
+
 class Trigger(Section):
-    """A run of a pipeline, started once per decision."""
+    """A run of a pipeline for each decision, and a further one when it failed."""
 
     policy: Literal["Automatic", "Manual", "Disabled"] = "Automatic"
     """Manual: waits for the annotation `zeroskew.dev/approve: <run name>`."""
@@ -82,10 +91,13 @@ class Trigger(Section):
         tuple[Parameter, ...], Field(max_length=64, json_schema_extra=_BY_NAME)
     ] = ()
     cooldown: Length = "24h"
-    """Shortest time from one run to the next."""
+    """Shortest time from one decision, and from the end of a run that succeeded, to the next
+    decision. A run that failed is asked for again before that: see `retry`."""
+    retry: Retry = Retry()
     concurrency_policy: Literal["Forbid", "Replace"] = "Forbid"
     """While a run goes on: none besides it, or a new one in its place."""
     max_runs_per_week: Annotated[int, Field(ge=1, le=100)] = 3
+    """Of the decisions that led to a run; a decision counts once, however often it is retried."""
     run_deadline: Length = "48h"
     """A run that has not ended by then is stopped, and counts as failed."""
     labels: LabelGate | None = None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from zeroskew.monitoring.monitor_machine import SETTLE, step
+from zeroskew.monitoring.monitor_machine import SETTLE, runs_to_look_at, step
 from zeroskew.monitoring.monitor_observations import (
     KeepRecord,
     LabelsSeen,
@@ -22,6 +22,7 @@ from zeroskew.monitoring.monitor_observations import (
     RunObserved,
     StartRun,
     StopRun,
+    Tell,
 )
 from zeroskew.monitoring.monitor_spec import MonitorSpec
 from zeroskew.monitoring.monitor_state import MonitorStatus
@@ -33,18 +34,43 @@ NAME = "fraud"
 
 @dataclass
 class ServerRun:
+    """A run as it really goes on; a ghost has no row, and ends when the server deletes it."""
+
     name: str
     created: datetime
+    begins: datetime
     ends: datetime
     good: bool
-    stopped: bool = False
+    ghost: bool = False
+    ending_until: datetime | None = None
+    """Somebody asked for its end; it is over then."""
+    cancelled: bool = False
+    """By a person."""
+    revived: datetime | None = None
+    past: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """When it went on before somebody had it repeated."""
+
+    @property
+    def over_at(self) -> datetime:
+        return min(self.ends, self.ending_until or self.ends)
+
+    def goes_on(self, now: datetime) -> bool:
+        spans = [*self.past, (self.revived or self.created, self.over_at)]
+        return any(begin <= now < end for begin, end in spans)
 
     def phase(self, now: datetime) -> str:
-        if self.stopped:
+        if now < self.over_at:
+            if self.ending_until is not None:
+                return "Ending"
+            return "Pending" if now < self.begins else "Running"
+        if self.ending_until is not None and self.ending_until <= self.ends:
             return "Failed"
-        if now < self.ends:
-            return "Running"
         return "Succeeded" if self.good else "Failed"
+
+    def revive(self, now: datetime, length: timedelta) -> None:
+        self.past.append((self.revived or self.created, self.over_at))
+        self.revived, self.begins, self.ends = now, now, now + length
+        self.good, self.ending_until = True, None
 
 
 @dataclass
@@ -68,6 +94,11 @@ class World:
     records: dict[str, KeepRecord] = field(default_factory=dict)
     measured: list[Measurement] = field(default_factory=list)
     suspended_acts: int = 0
+    sees_workflows: bool = True
+    """A ghost is seen as a run that has not begun; else it is not seen at all."""
+    failing: float = 0.2
+    """Of the runs."""
+    told: list[Tell] = field(default_factory=list)
 
     def turn(
         self,
@@ -79,7 +110,8 @@ class World:
     ) -> None:
         """One call of the machine, and what becomes of its actions.
 
-        `answer`: what the pipeline server does with a request (good, lost, late, never, refused).
+        `answer`: what the pipeline server does with a request (good, lost, late, never, refused,
+        ghost: it goes on without a row).
         `store`: kept, failed (then nothing is acted on), or killed (stored, but not acted on).
         """
         if restart:
@@ -102,9 +134,9 @@ class World:
             self._act(action, answer, reachable)
 
     def _see(self, reachable: bool) -> MonitorObservations:
-        seen: Mapping[str, RunObserved] = {}
-        if self.status.run is not None:
-            seen = {self.status.run.name: self._observed(self.status.run.name, reachable)}
+        seen: Mapping[str, RunObserved] = {
+            name: self._observed(name, reachable) for name in runs_to_look_at(self.status)
+        }
         return MonitorObservations(
             generation=1,
             champion=self.champion,
@@ -118,8 +150,11 @@ class World:
         if not reachable:
             return RunObserved("Unknown", message="connection refused")
         for run in self.runs:
-            if run.name == name:
-                return RunObserved(run.phase(self.now), id=name)  # type: ignore[arg-type]
+            if run.name == name and not run.ghost:
+                ended = run.over_at if self.now >= run.over_at else None
+                return RunObserved(run.phase(self.now), id=name, finished_at=ended)  # type: ignore[arg-type]
+            if run.name == name and self.sees_workflows and run.goes_on(self.now):
+                return RunObserved("Pending", message="it has no row")
         if name in self.refused:
             return RunObserved("Refused", message=self.refused[name])
         return RunObserved("Missing")
@@ -131,8 +166,10 @@ class World:
             self.records[action.decision.checksum] = action
         elif isinstance(action, StopRun):
             for run in self.runs:
-                if run.name == action.name:
-                    run.stopped = run.stopped or self.now < run.ends
+                if run.name == action.name and run.ending_until is None:
+                    run.ending_until = self.now + timedelta(seconds=40)
+        elif isinstance(action, Tell):
+            self.told.append(action)
         elif isinstance(action, StartRun):
             self.asked.append((self.now, action.name))
             self.decided.append((self.now, action))
@@ -141,16 +178,44 @@ class World:
                 self.refused[action.name] = "the server is down"
             elif answer == "good" or answer == "lost":
                 # What a driver does: whoever finds the name asks for nothing.
-                if all(run.name != action.name for run in self.runs):
+                if not self._there(action.name):
                     self._create(action.name, self.now)
+            elif answer == "ghost":
+                if not self._there(action.name):
+                    self._create(action.name, self.now)
+                    ghost = self.runs[-1]
+                    ghost.ghost, ghost.good = True, False
+                    ghost.ends = self.now + timedelta(minutes=7, seconds=15)
             elif answer == "late":
                 delay = SETTLE * self.random.uniform(0.1, 0.9)
-                if all(run.name != action.name for run in self.runs):
+                if not self._there(action.name):
                     self.late.append((self.now + delay, action.name))
+
+    def _there(self, name: str) -> bool:
+        """Whether a driver that looks for the name finds it."""
+        return any(
+            run.name == name and (not run.ghost or (self.sees_workflows and run.goes_on(self.now)))
+            for run in self.runs
+        )
 
     def _create(self, name: str, at: datetime) -> None:
         length = timedelta(minutes=self.random.choice([1, 10, 60, 400]))
-        self.runs.append(ServerRun(name, at, at + length, self.random.random() < 0.8))
+        good = self.random.random() >= self.failing
+        pending = timedelta(seconds=self.random.choice([0, 30]))
+        self.runs.append(ServerRun(name, at, at + pending, at + length, good))
+
+    def cancel(self) -> None:
+        """A person ends the run that goes on."""
+        for run in self.runs[-1:]:
+            if not run.ghost and run.phase(self.now) in ("Pending", "Running"):
+                run.ending_until, run.cancelled = self.now + timedelta(seconds=40), True
+
+    def revive(self) -> None:
+        """A person has the server repeat what failed in the last run, if nothing else goes on."""
+        if self.status.run is None and self.runs and not self.late:
+            last = self.runs[-1]
+            if not last.ghost and last.phase(self.now) == "Failed":
+                last.revive(self.now, timedelta(minutes=10))
 
     def _measure(self, asked: Measure) -> None:
         self.rows += self.random.choice([0, 500, 5000])
