@@ -10,6 +10,7 @@ import sys
 from datetime import datetime
 
 from zeroskew.errors import ZeroskewError
+from zeroskew.rollout.rollout_state import to_json
 
 
 def main() -> int:
@@ -44,6 +45,7 @@ def main() -> int:
         "message": result.message,
         "requests": result.requests,
         "copies": result.copies,
+        "metrics": [to_json(each) for each in result.seen],
     }
     print(json.dumps(answer))
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 from operators.object_cache import ObjectKey
 from zeroskew.rollout.rollout_actions import Analyse
 from zeroskew.rollout.rollout_observations import AnalysisSeen
-from zeroskew.rollout.rollout_state import Outcome
+from zeroskew.rollout.rollout_state import MetricSeen, Outcome, from_json
 
 AT_A_TIME = 2
 SECONDS = 600.0
@@ -67,11 +67,13 @@ class AnalysisRunner:
         async with self._slots:
             outcome: Outcome
             outcome, pairs, message, requests, copies = "Error", 0, "", 0, 0
+            metrics: tuple[MetricSeen, ...] = ()
             try:
                 answer = await self._ask(key, request)
                 outcome, pairs = answer["outcome"], int(answer["pairs"])
                 message = str(answer["message"])
                 requests, copies = int(answer["requests"]), int(answer["copies"])
+                metrics = tuple(from_json(MetricSeen, each) for each in answer["metrics"])
             except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
                 message = str(error) or f"the analysis took longer than {SECONDS:.0f} s"
                 log.warning("analysis of %s/%s failed: %s", *key, message)
@@ -79,6 +81,7 @@ class AnalysisRunner:
             run=request.run, since=request.since, until=request.until,
             outcome=outcome, pairs=pairs, message=message[:1024],
             requests=requests, copies=copies,
+            metrics=metrics,
         )  # fmt: skip
         self._tasks.pop(key, None)
         self._done(key)

@@ -22,6 +22,7 @@ from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS, RETRAININGS
 from operators.registry_reader import RegistryReader
+from zeroskew.cluster.annotations import APPROVE
 from zeroskew.errors import ConfigError, ServingError
 from zeroskew.monitoring.monitor_machine import SETTLE, refuse, runs_to_look_at, step
 from zeroskew.monitoring.monitor_observations import (
@@ -37,10 +38,7 @@ from zeroskew.monitoring.monitor_observations import (
 from zeroskew.monitoring.monitor_spec import MonitorSpec, parse_monitor
 from zeroskew.monitoring.monitor_state import Decision, MonitorStatus
 from zeroskew.monitoring.trigger_spec import Trigger
-from zeroskew.rollout.names import PREFIX
 from zeroskew.rollout.rollout_state import from_json, to_json
-
-APPROVE = PREFIX + "approve"
 
 REQUESTED_SECONDS = 2.0
 RUNNING_SECONDS = 10.0

@@ -34,6 +34,7 @@ from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
 from operators.promoter import Promoter, PromotionFailed
 from operators.registry_reader import RegistryReader
+from zeroskew.cluster.annotations import ABORT, APPROVE, PAUSE, RETRY, is_set
 from zeroskew.errors import ConfigError
 from zeroskew.rollout.http_route import http_route, needed_features, read_http_route
 from zeroskew.rollout.machine import refuse, step
@@ -55,8 +56,6 @@ from zeroskew.rollout.rollout_state import LONGEST_SPEC, RolloutStatus, from_jso
 from zeroskew.rollout.version_objects import VERSION_LABEL, version_objects
 
 FINALIZER = PREFIX + "rollout"
-APPROVE = PREFIX + "approve"
-RETRY = PREFIX + "retry"
 
 BUSY_SECONDS = 2.0
 """How soon an attempt under way is looked at again: pauses and analyses end by the clock."""
@@ -182,6 +181,8 @@ class RolloutReconciler:
             ),
             analyses=self._analyses.results(key),
             approval=annotations.get(APPROVE),
+            abort=annotations.get(ABORT),
+            paused=is_set(annotations.get(PAUSE)),
             retry=annotations.get(RETRY),
             deleting=body["metadata"].get("deletionTimestamp") is not None,
         )

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from zeroskew.errors import DataError
 from zeroskew.rollout.analysis_metrics import Number
 from zeroskew.rollout.rollout_judging import MetricType
-from zeroskew.rollout.rollout_state import Outcome
+from zeroskew.rollout.rollout_state import MetricSeen, Outcome
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
+MOST_SEEN, LARGEST_SEEN = 32, 1e15
+"""A status has no room for every slice, and its schema none for every number."""
 Mode = Literal["shadow", "canary"]
 
 
@@ -127,6 +129,19 @@ class AnalysisResult:
         failed = [each for each in self.metrics if each.slice and each.outcome == "Failed"]
         return tuple(sorted(failed, key=_beyond, reverse=True))
 
+    @property
+    def seen(self) -> tuple[MetricSeen, ...]:
+        """What a rollout's status tells of the metrics: those over all rows, then the slices that
+        failed, the worst first; not more than `MOST_SEEN`."""
+        whole = tuple(each for each in self.metrics if not each.slice)
+        return tuple(
+            MetricSeen(
+                each.name, each.outcome, each.slice, _told(each.number.value),
+                _told(each.number.low), _told(each.number.high), each.low, each.high, each.dry_run,
+            )
+            for each in (*whole, *self.worst_slices)[:MOST_SEEN]
+        )  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """A number that is not known, or has no bound, becomes null."""
         asked = self.question
@@ -183,6 +198,10 @@ def _beyond(each: MetricResult) -> float:
     over = value - each.high if each.high is not None else -math.inf
     under = each.low - value if each.low is not None else -math.inf
     return max(over, under)
+
+
+def _told(value: float) -> float | None:
+    return float(f"{value:.6g}") if abs(value) < LARGEST_SEEN else None
 
 
 def _finite(value: float) -> float | None:

@@ -38,6 +38,7 @@ from zeroskew.rollout.rollout_spec import RolloutSpec
 from zeroskew.rollout.rollout_state import Promoted, Rejected, Retired, RolloutStatus, Run
 from zeroskew.rollout.rollout_view import MIRROR_UNSUPPORTED, View
 from zeroskew.rollout.run_progress import (
+    abort,
     advance,
     count_analyses,
     due_analysis,
@@ -60,7 +61,7 @@ def step(
         return _terminate(view)
     view = _begin(pause_clock(view))
     view = count_analyses(view.watch_traffic())
-    view = fall_back(view)
+    view = fall_back(abort(view))
     view = watch_deadline(advance(view))
     view = _retire(_conclude(view))
     actions = _actions(view)
@@ -117,7 +118,7 @@ def _complete(view: View) -> View:
 def _begin(view: View) -> View:
     """Starts an attempt at what the spec names, if that is new."""
     status, run, want = view.status, view.run, view.want
-    if run is not None and run.old_approval and view.seen.approval != run.version:
+    if run is not None and run.old_approval and view.seen.approval not in (run.version, run.key):
         view, run = view.change_run(old_approval=False), replace(run, old_approval=False)
     if status.rejected is not None and status.rejected.version != want:
         view = view.change(rejected=None)
@@ -131,8 +132,7 @@ def _begin(view: View) -> View:
     if run is not None:
         if run.promoting and not run.failure and view.seen.route.live and view.answering == 100:
             return view
-        needed = status.stable is not None and not view.stable_available
-        if needed and view.answering and view.version(run.version).available and not run.failure:
+        if view.indispensable:
             return view.freeze("StableUnavailable")
         if want == status.stable:
             text = f"version {run.version} is no longer wanted"
@@ -149,6 +149,7 @@ def _begin(view: View) -> View:
             text = f"version {run.version} is no longer wanted"
             view = view.say("RolloutAborted", text, kind="Normal").change(run=None)
         return view.freeze(MIRROR_UNSUPPORTED)
+    approvals = {want} if want == status.attempted else set()
     attempt = Run(
         version=want,
         attempt=status.attempts + 1,
@@ -157,7 +158,7 @@ def _begin(view: View) -> View:
         generation=view.seen.generation,
         step_since=view.now,
         known_good=known_good,
-        old_approval=view.seen.approval == want == status.attempted,
+        old_approval=view.seen.approval in approvals | {f"{want}.{status.attempts + 1}"},
     )
     over = f" instead of version {run.version}" if run and run.version != want else ""
     view = view.say("RolloutStarted", f"version {want} is tried{over}", kind="Normal")

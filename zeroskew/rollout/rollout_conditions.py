@@ -78,7 +78,7 @@ def _phase(view: View) -> tuple[Phase, str]:
     if run.fallback:
         return "Waiting", f"{who} answers all requests: version {status.stable} is not available"
     if view.frozen == "Suspended":
-        return "Paused", _FROZEN["Suspended"]
+        return "Paused", _why_frozen(view)
     if view.frozen:
         return "Waiting", _why_frozen(view)
     waits = _blocked(view)
@@ -93,7 +93,8 @@ def _phase(view: View) -> tuple[Phase, str]:
 
 def _idle(view: View) -> tuple[Phase, str]:
     status, want = view.status, view.want
-    if view.frozen and want != status.stable:
+    rejected = status.rejected is not None and view.frozen == "Suspended"
+    if view.frozen and want != status.stable and not rejected:
         return "Pending", _why_frozen(view)
     if want == status.stable:
         return "Succeeded", f"version {want} answers all requests"
@@ -115,6 +116,8 @@ def _why_frozen(view: View) -> str:
     if view.frozen == MIRROR_UNSUPPORTED:
         text = f"version {view.want} is not tried: {_UNABLE}"
         return _with(text, view.seen.gateway.message)
+    if view.frozen == "Suspended" and not view.spec.suspend:
+        return "paused by the annotation zeroskew.dev/pause: weights stay as they are"
     return _FROZEN[view.frozen]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from zeroskew.rollout.rollout_state import CAMEL, Outcome
+from zeroskew.rollout.rollout_state import CAMEL, MetricSeen, Outcome
 from zeroskew.rollout.traffic_plan import TrafficPlan
 
 
@@ -97,6 +97,7 @@ class AnalysisSeen:
     """Of the champion while copies were sent, as far as both logs are complete."""
     copies: int = 0
     """Of these, those that the challenger answered as well."""
+    metrics: tuple[MetricSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,11 @@ class Observations:
     analyses: tuple[AnalysisSeen, ...] = ()
     """Those that are done, at least the newest of the attempt; old ones do no harm."""
     approval: str | None = None
-    """Annotation `zeroskew.dev/approve`: a version."""
+    """Annotation `zeroskew.dev/approve`: a version, or one attempt at it (`Run.key`)."""
+    abort: str | None = None
+    """Annotation `zeroskew.dev/abort`: the attempt (`Run.key`) that is to be taken off."""
+    paused: bool = False
+    """Annotation `zeroskew.dev/pause`: frozen as by `spec.suspend`."""
     retry: str | None = None
     """Annotation `zeroskew.dev/retry`: any text; a new one asks for a new attempt."""
     deleting: bool = False

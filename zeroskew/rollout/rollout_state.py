@@ -58,6 +58,26 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricSeen:
+    """One metric of an analysis, with its 95 % interval; None: not known, or without a bound."""
+
+    __pydantic_config__ = CAMEL
+
+    name: str
+    outcome: Outcome
+    slice: str = ""
+    """`column=value`; empty: all rows."""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    least: float | None = None
+    """The range that it must stay in."""
+    most: float | None = None
+    dry_run: bool = False
+    """It is told, and decides nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What the analyses of one attempt came to."""
 
@@ -72,6 +92,8 @@ class Tally:
     failed: int = 0
     inconclusive_in_a_row: int = 0
     errors_in_a_row: int = 0
+    metrics: tuple[MetricSeen, ...] = ()
+    """Of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +158,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Names the attempt in requests for analyses."""
+        """Names the attempt: in requests for analyses, in approvals and aborts."""
         return f"{self.version}.{self.attempt}"
 
 

@@ -151,7 +151,23 @@ class View:
     @property
     def approved(self) -> bool:
         run = self.run
-        return run is not None and self.seen.approval == run.version and not run.old_approval
+        if run is None or run.old_approval:
+            return False
+        return self.seen.approval in (run.version, run.key)
+
+    @property
+    def suspended(self) -> bool:
+        """By the spec, or by hand."""
+        return self.spec.suspend or self.seen.paused
+
+    @property
+    def indispensable(self) -> bool:
+        """The challenger answers users, and the stable version, which it would leave them to,
+        answers nothing."""
+        run = self.run
+        if run is None or run.failure or self.status.stable is None or self.stable_available:
+            return False
+        return self.answering > 0 and self.version(run.version).available
 
     def watch_traffic(self) -> View:
         """Notes since when the challenger has the traffic that it has."""
@@ -199,7 +215,7 @@ class View:
         )
         if run.failure or not stays:
             return self.safe if self.in_route or not self.frozen else None
-        if run.fallback and not self.spec.suspend:
+        if run.fallback and not self.suspended:
             return shared(self.spec.entrance, stable, run.version, weight=100, mirror=0)
         if self.frozen or not self.ready(run.version):
             return None

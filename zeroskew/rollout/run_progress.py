@@ -47,6 +47,7 @@ def _counted(tally: Tally, result: AnalysisSeen) -> Tally:
         failed=tally.failed + (outcome == "Failed"),
         inconclusive_in_a_row=(tally.inconclusive_in_a_row + 1 if outcome == "Inconclusive" else 0),
         errors_in_a_row=tally.errors_in_a_row + 1 if outcome == "Error" else 0,
+        metrics=result.metrics,
     )
 
 
@@ -93,6 +94,21 @@ def fail(view: View, reason: str, message: str) -> View:
     return view.change_run(failure=Failure(reason, message), fallback=False)
 
 
+def abort(view: View) -> View:
+    """Fails the attempt that the annotation names; it names no later one, so that it may stay.
+
+    A first version has nothing to return to, and one that has passed its last step is the champion
+    in a moment: neither is aborted. Nor is, until the stable version is back, one that alone
+    answers users.
+    """
+    run = view.run
+    if run is None or view.seen.abort != run.key or view.status.stable is None or run.promoting:
+        return view
+    if view.indispensable:
+        return view if view.frozen else view.freeze("StableUnavailable")
+    return fail(view, "Aborted", "aborted by the annotation zeroskew.dev/abort")
+
+
 def fall_back(view: View) -> View:
     """While the stable version answers nothing, a challenger under trial that is ready does.
 
@@ -102,7 +118,7 @@ def fall_back(view: View) -> View:
     run = view.run
     if run is None or run.failure or run.promoting or view.status.stable is None:
         return view
-    if view.spec.suspend:
+    if view.suspended:
         return view
     needed = not view.stable_available and view.ready(run.version)
     if run.fallback and needed and view.approved and not view.version(view.status.stable).exists:
@@ -205,7 +221,7 @@ def _passed(view: View, step: Step) -> bool:
 def pause_clock(view: View) -> View:
     """Time under suspension does not count for a step's duration."""
     status = view.status
-    if view.spec.suspend:
+    if view.suspended:
         view = view.freeze("Suspended")
         return view if status.suspended_since else view.change(suspended_since=view.now)
     if status.suspended_since is None:

@@ -16,6 +16,7 @@ from zeroskew.rollout.analysis import Question, analyse
 from zeroskew.rollout.analysis_page import analysis_page
 from zeroskew.rollout.logged_predictions import LoggedVersion
 from zeroskew.rollout.rollout_judging import _default_metrics
+from zeroskew.rollout.rollout_state import MetricSeen, from_json
 from zeroskew.serving.prediction_log import LogSchema, LogSettings, PredictionBatch, PredictionLog
 
 pytestmark = pytest.mark.integration
@@ -161,4 +162,7 @@ def test_the_operators_child_answers_in_json(question, tmp_path):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["outcome"], answer["pairs"]) == ("Failed", 1500)
+    told = [from_json(MetricSeen, each) for each in answer["metrics"]]
+    assert {each.name for each in told} == {each.name for each in _default_metrics()}
+    assert "Failed" in {each.outcome for each in told}
     assert (tmp_path / "pages/ns/flights/3.1/now.html").read_text().startswith("<!doctype html>")

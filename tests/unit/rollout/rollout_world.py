@@ -79,7 +79,8 @@ class World:
         self.copied_share = None
         self.pending = None
         self.results = []
-        self.approval = self.retry = None
+        self.approval = self.retry = self.abort = None
+        self.paused = False
         self.deleting = self.gone = False
         self.asked = []
         # The account that promises are checked against.
@@ -90,6 +91,7 @@ class World:
         self.trial = None
         self.digest = None
         self.approved_ever = set()
+        self.aborted = None
 
     # ---- what happens by itself
 
@@ -125,6 +127,16 @@ class World:
                 "accepted": accepts, "resolvedRefs": True,
                 "observedGeneration": self.route["generation"],
             }  # fmt: skip
+
+    def ask_to_abort(self):
+        """The attempt under way, by the name that the status gives it."""
+        if run := self.status.get("run"):
+            self.abort = f"{run['version']}.{run['attempt']}"
+            self.aborted = run["version"]
+
+    def ask_to_retry(self, text):
+        if text != self.retry:
+            self.retry, self.aborted = text, None
 
     def finish_analysis(self, outcome="Passed", pairs=1000):
         request, self.pending = self.pending, None
@@ -171,6 +183,8 @@ class World:
             },
             "analyses": [{k: v for k, v in each.items() if k != "mode"} for each in self.results],
             "approval": self.approval,
+            "abort": self.abort,
+            "paused": self.paused,
             "retry": self.retry,
             "deleting": self.deleting,
         }
@@ -281,9 +295,11 @@ class World:
         others = {*self.weights(), *self.copied()} - {self.champion}
         if self.digest != spec.run_digest or (self.judged_bad() and not others and self.live):
             self.trial, self.passed_shadow = None, False
+        if self.digest != spec.run_digest:
+            self.aborted = None
         self.digest = spec.run_digest
         if self.approval:
-            self.approved_ever.add(self.approval)
+            self.approved_ever.add(self.approval.partition(".")[0])
         for each in self._mine():
             enough = each["outcome"] == "Passed" and each["pairs"] >= MIN_PAIRS
             self.passed_shadow |= each["mode"] == "shadow" and enough
@@ -310,7 +326,7 @@ class World:
 
     def _do(self, spec, action):
         self.asked.append(action)
-        if spec.suspend and not self.deleting:
+        if (spec.suspend or self.paused) and not self.deleting:
             assert isinstance(action, ApplyRoute | Analyse | EmitEvent), "suspended"
         getattr(self, "_do_" + type(action).__name__)(spec, action)
 
@@ -344,7 +360,7 @@ class World:
                 continue
             if weight > (had.get(version, 0) if before else 0):
                 self._check_raise(spec, version, weight)
-        if spec.suspend and not self.deleting:
+        if (spec.suspend or self.paused) and not self.deleting:
             assert weights == {champion: 100}, "suspended"
             assert not copies, "suspended"
         for loser, old in had.items():
@@ -352,9 +368,14 @@ class World:
                 gainers = [each for each in weights if weights[each] > had.get(each, 0)]
                 bad = loser != champion and self.judged_bad()
                 deadline = loser != champion and self.overdue_once
-                assert bad or deadline or all(self.is_(each, "available") for each in gainers), (
-                    "users are sent from what answers to what does not"
-                )
+                # Whoever was aborted in time is taken off, even if the stable version breaks then.
+                aborted = loser == self.aborted
+                assert (
+                    bad
+                    or deadline
+                    or aborted
+                    or all(self.is_(each, "available") for each in gainers)
+                ), "users are sent from what answers to what does not"
         generation = self.route["generation"] + 1 if self.route else 1
         self.route = (self.route or {}) | {"plan": plan, "generation": generation}
 
@@ -365,6 +386,9 @@ class World:
         if self.champion is not None:
             assert self.live, "weight on a route that no gateway has accepted"
             assert not self.judged_bad(), "weight for what was judged bad"
+            available = self.is_(self.champion, "available")
+            stays = version != self.aborted or weight == 100 or not available
+            assert stays, "weight for what was aborted"
             if not self.is_(self.champion, "available"):
                 return
         assert version == spec.model_ref.version, "nobody wants that version"
@@ -438,7 +462,13 @@ class World:
     def _check_users(self, spec):
         """After a whole turn: who can answer, answers."""
         other, champion = spec.model_ref.version, self.champion
-        if spec.suspend or self.deleting or champion in (None, other) or not self.live:
+        if (
+            spec.suspend
+            or self.paused
+            or self.deleting
+            or champion in (None, other)
+            or not self.live
+        ):
             return
         if not self.gateway:
             # Nothing is changed before it is back.

@@ -181,6 +181,10 @@ def test_a_bad_slice_fails_and_a_small_one_stops_nothing():
     assert "origin=EWR" in found.message
     small = metric.model_copy(update={"min_samples": 2000})
     assert verdict(sides, (small,)).outcome == "Passed"
+    told = found.seen
+    assert [each.slice for each in told] == ["", "origin=EWR"], "all rows, and what failed"
+    assert told[1].low <= told[1].value <= told[1].high
+    assert (told[1].least, told[1].most) == (metric.threshold_range.min, 0.5)
 
 
 def test_a_dry_run_is_shown_and_decides_nothing():

@@ -13,6 +13,7 @@ World, STRATEGIES, DEADLINE, DELAY = (
     _WORLD[name] for name in ("World", "STRATEGIES", "DEADLINE", "DELAY")
 )
 VERSIONS = st.sampled_from(["1", "2", "3", "4"])
+ATTEMPTS = st.sampled_from(["2.2", "2.3", "3.3", "3.4"])
 OUTCOMES = ["Passed", "Passed", "Passed", "Failed", "Inconclusive", "Error"]
 
 
@@ -88,13 +89,21 @@ class AnyWorld(RuleBasedStateMachine):
     def suspension(self, on):
         self.world.change_spec(suspend=on)
 
-    @rule(version=st.none() | VERSIONS)
-    def approval(self, version):
-        self.world.approval = version
+    @rule(name=st.none() | VERSIONS | ATTEMPTS)
+    def approval(self, name):
+        self.world.approval = name
+
+    @rule(on=st.booleans())
+    def a_pause_by_hand(self, on):
+        self.world.paused = on
+
+    @rule()
+    def an_abort_is_asked_for(self):
+        self.world.ask_to_abort()
 
     @rule(text=st.sampled_from(["a", "b"]))
     def a_retry_is_asked_for(self, text):
-        self.world.retry = text
+        self.world.ask_to_retry(text)
 
     @rule(known=st.sampled_from([True, True, False, None]))
     def the_registry(self, known):
@@ -170,3 +179,41 @@ def test_a_challenger_that_keeps_failing_is_always_taken_off(strategy, losses, o
         world.obey()
     assert world.status["phase"] == "RolledBack"
     assert set(world.versions) == {"1"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    strategy=st.sampled_from(sorted(STRATEGIES)),
+    before=st.integers(0, 30),
+    losses=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30),
+    paused=st.booleans(),
+)
+def test_an_attempt_that_is_aborted_is_taken_off_or_was_past_its_last_step(
+    strategy, before, losses, paused
+):
+    world = started(strategy)
+    for _ in range(before):
+        world.turn()
+        world.obey()
+    run = world.status.get("run")
+    late = run is None or run["promoting"]
+    world.ask_to_abort()
+    world.approval, world.paused = "2", paused and not late
+    for done, stored in losses:
+        world.turn(done, stored)
+        world.obey()
+    if late:
+        assert world.settle() == "Succeeded"
+        assert world.alias == "2" or run is None
+        return
+    assert world.settle() == "RolledBack"
+    assert world.status["rejected"]["reason"] == "Aborted"
+    assert world.weights() == {"1": 100}
+    assert world.alias == "1"
+    world.paused, world.approval = False, None
+    world.turn()
+    world.ask_to_retry("once more")
+    world.turn()
+    world.approval = "2"
+    assert world.settle() == "Succeeded", "the annotation, which is still there, aborts no other"
+    assert world.alias == "2"

@@ -527,3 +527,60 @@ def test_a_refused_spec_changes_nothing_but_what_is_said():
     world.status = to_json(refused)
     world.turn()
     assert condition(world, "Accepted") == ("True", "Valid")
+
+
+def test_an_approval_names_one_attempt_and_none_after_it():
+    world = started("approval")
+    until(world, lambda world: world.status["phase"] == "WaitingApproval")
+    attempt = world.status["run"]["attempt"]
+    world.ask_to_abort()
+    assert world.settle() == "RolledBack"
+    world.retry = "please"
+    world.approval = f"2.{attempt}"
+    until(world, lambda world: world.status["phase"] == "WaitingApproval")
+    for _ in range(5):
+        world.turn()
+        world.obey()
+    assert world.status["phase"] == "WaitingApproval", "that was for the attempt before"
+    world.approval = f"2.{attempt + 1}"
+    assert world.settle() == "Succeeded"
+    assert world.alias == "2"
+
+
+def test_who_alone_answers_users_is_aborted_when_the_stable_version_is_back():
+    world = until(started("canary"), answered("2", 10))
+    world.set_replicas("1", "down")
+    world.turn()
+    world.gateway_sees()
+    assert world.weights() == {"2": 100}
+    world.ask_to_abort()
+    for _ in range(3):
+        world.turn()
+        world.gateway_sees()
+    assert world.weights() == {"2": 100}
+    assert world.status["phase"] == "Waiting"
+    world.set_replicas("1", "ready")
+    assert world.settle() == "RolledBack"
+    assert world.weights() == {"1": 100}
+
+
+def test_a_first_version_has_nothing_to_return_to_and_is_not_aborted():
+    world = World()
+    world.turn()
+    world.ask_to_abort()
+    assert world.settle() == "Succeeded"
+    assert world.alias == "1"
+
+
+def test_a_pause_by_hand_keeps_the_weights_and_says_so():
+    world = until(started("canary"), answered("2", 10))
+    world.paused = True
+    for _ in range(20):
+        world.turn()
+        world.obey()
+    assert world.weights() == {"1": 90, "2": 10}
+    assert world.status["phase"] == "Paused"
+    assert "zeroskew.dev/pause" in world.status["message"]
+    assert condition(world, "Progressing") == ("False", "Suspended")
+    world.paused = False
+    assert world.settle() == "Succeeded"
