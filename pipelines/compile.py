@@ -1,6 +1,8 @@
 """Compile every model's pipelines to `Pipeline` and `PipelineVersion` manifests.
 
-    python -m pipelines.compile --out build/manifests --image ghcr.io/me/zeroskew:1f3a9c2
+    python -m pipelines.compile --out build/manifests \\
+      --image ghcr.io/me/zeroskew-platform:1f3a9c2 \\
+      --trainer-image ghcr.io/me/zeroskew-trainer:1f3a9c2
 
 A PipelineVersion cannot be changed once it is in the cluster, so its name says what is in it: the
 code's commit and a hash of the whole spec. The same code gives the same bytes; anything that
@@ -65,7 +67,7 @@ class Code:
     sha: str
     """Git commit, with `-dirty` when the working tree differs."""
     tree: str
-    """Hash of the files that the platform image is built from."""
+    """Hash of the files that the images of the steps are built from."""
     url: str = ""
 
     @property
@@ -192,7 +194,7 @@ def model_folders(root: Path = ROOT) -> list[Path]:
     return sorted(path.parent for path in (root / "pipelines").glob("*/model.yaml"))
 
 
-def check_image(image: str) -> str:
+def check_image(image: str, where: str = "--image") -> str:
     """The image, if its name can only ever mean one image. Raises `ConfigError`."""
     name, at, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
@@ -201,7 +203,7 @@ def check_image(image: str) -> str:
     if at or not tag or tag in _MOVING_TAGS:
         raise ConfigError(
             f"{image!r} may be another image tomorrow",
-            where="--image",
+            where=where,
             mend="give a tag that is never moved, such as the commit, or a digest (@sha256:…): "
             "KFP's cache tells old code from new by the image's name alone",
         )
@@ -239,7 +241,7 @@ def _tree_hash(root: Path) -> str:
 
 
 def _sources(root: Path) -> Iterator[Path]:
-    found = {root / "pyproject.toml", root / "requirements.lock"}
+    found = {root / "pyproject.toml", *(root / "images").glob("*/requirements.lock")}
     for folder in ("zeroskew", "components", "pipelines"):
         for pattern in _SOURCES:
             found.update((root / folder).rglob(pattern))
@@ -259,7 +261,9 @@ def main(
     trainer_image: Annotated[
         str,
         typer.Option(
-            envvar="ZEROSKEW_TRAINER_IMAGE", help="Image of the training step, with CUDA."
+            envvar="ZEROSKEW_TRAINER_IMAGE",
+            help="Image of the steps train, export and drift_report. To be given with --image. "
+            "Default: zeroskew-trainer, tagged with the code's commit.",
         ),
     ] = "",
     namespace: Annotated[str, typer.Option(help="Namespace to write into the manifests.")] = "",
@@ -283,14 +287,10 @@ def main(
     """Write the manifests of every model's pipelines, for `kubectl apply -f`.
 
     Example: python -m pipelines.compile --image ghcr.io/me/zeroskew-platform:1f3a9c2
+    --trainer-image ghcr.io/me/zeroskew-trainer:1f3a9c2
     """
     code = Code.of(ROOT, code_url)
-    platform = check_image(image or f"zeroskew-platform:{code.tag}")
-    images = Images(
-        platform=platform,
-        trainer=check_image(trainer_image) if trainer_image else "",
-        environment={"ZEROSKEW_CODE_SHA": code.sha, "ZEROSKEW_IMAGE": platform},
-    )
+    images = _images(image, trainer_image, code)
     paths = compile_models(
         [path.absolute() for path in models or []] or model_folders(),
         out, images, code, namespace=namespace,
@@ -298,6 +298,23 @@ def main(
     )  # fmt: skip
     for path in paths:
         typer.echo(path)
+
+
+def _images(platform: str, trainer: str, code: Code) -> Images:
+    """Both from the command line, or both by their default names."""
+    if platform and not trainer:
+        raise ConfigError(
+            "is missing: the steps train and export need torch, which the platform's image lacks",
+            where="--trainer-image",
+            mend="give the trainer's image of the same code, "
+            "such as ghcr.io/me/zeroskew-trainer:1f3a9c2",
+        )
+    platform = check_image(platform or f"zeroskew-platform:{code.tag}")
+    return Images(
+        platform=platform,
+        trainer=check_image(trainer or f"zeroskew-trainer:{code.tag}", "--trainer-image"),
+        environment={"ZEROSKEW_CODE_SHA": code.sha, "ZEROSKEW_IMAGE": platform},
+    )
 
 
 def _deployment(

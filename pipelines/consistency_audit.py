@@ -37,9 +37,11 @@ def consistency_audit_pipeline(model: str | Path, images: Images | None = None) 
                 model=model, start_time=start_time, end_time=end_time, version=version,
                 limit=limit, max_mismatch=max_mismatch,
             ),
-            images, cpu="2", memory="8Gi", retries=2, minutes=240,
+            images, config.resources, retries=2, minutes=240,
         )  # fmt: skip
-        judged = place(gate(findings=audited.outputs["findings"]), images, minutes=10)
+        judged = place(
+            gate(findings=audited.outputs["findings"]), images, config.resources, minutes=10
+        )
         judged.set_display_name("gate: served is joined")
 
     return pipeline

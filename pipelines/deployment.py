@@ -17,6 +17,7 @@ from kfp import dsl, kubernetes
 from components.deploy import deploy
 from components.publish import publish
 from pipelines.pod import Images, place
+from zeroskew.pod_resources import Resources
 
 GIT_SECRET = "zeroskew-git"  # noqa: S105 (the name of a Secret)
 GIT_KEYS = {"username": "ZEROSKEW_GIT_USERNAME", "token": "ZEROSKEW_GIT_TOKEN"}
@@ -41,7 +42,12 @@ class Deployment:
 
 
 def deploy_winner(
-    model: Any, version: Any, verdict: Any, images: Images, deployment: Deployment
+    model: Any,
+    version: Any,
+    verdict: Any,
+    images: Images,
+    resources: Resources,
+    deployment: Deployment,
 ) -> None:
     """Add the steps to the pipeline that is being made; arguments are its tasks' outputs."""
     with dsl.If(verdict != "loses", name="won"):
@@ -52,7 +58,7 @@ def deploy_winner(
                 models=deployment.models,
                 target=deployment.target,
             ),
-            images, memory="4Gi", retries=2, minutes=20,
+            images, resources, retries=2, minutes=20,
         )  # fmt: skip
         committed = place(
             deploy(
@@ -64,6 +70,6 @@ def deploy_winner(
                 mode=deployment.mode,
                 request=deployment.request,
             ),
-            images, retries=3, minutes=15,
+            images, resources, retries=3, minutes=15,
         )  # fmt: skip
         kubernetes.use_secret_as_env(committed, GIT_SECRET, GIT_KEYS, optional=True)

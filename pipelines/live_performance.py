@@ -26,10 +26,10 @@ def live_performance_pipeline(model: str | Path, images: Images | None = None) -
     ) -> None:
         measured = place(
             performance(model=model, version=version, days=days),
-            images, cpu="2", memory="8Gi", retries=2,
+            images, config.resources, retries=2,
         )  # fmt: skip
         # The dashboard then has the page of the day, with this in it.
-        place(model_page(model=model, days=days), images, cpu="2", memory="8Gi", retries=2).after(
+        place(model_page(model=model, days=days), images, config.resources, retries=2).after(
             measured
         )
 

@@ -30,8 +30,10 @@ def materialisation_pipeline(model: str | Path, images: Images | None = None) ->
     ) -> None:
         written = place(
             materialise(model=model, start_time=start_time, end_time=end_time, views=views),
-            images, cpu="4", memory="8Gi", retries=3, minutes=240,
+            images, config.resources, retries=3, minutes=240,
         )  # fmt: skip
-        place(freshness(model=model), images, memory="4Gi", retries=3, minutes=20).after(written)
+        place(freshness(model=model), images, config.resources, retries=3, minutes=20).after(
+            written
+        )
 
     return pipeline

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from components.image import IMAGE
-from zeroskew.model_config import Resources
+from components.image import IMAGE, TRAINER_IMAGE
+from zeroskew.pod_resources import Resources
 
 CONFIG_MAP = "zeroskew-endpoints"
 SECRET = "zeroskew-credentials"  # noqa: S105 (the name of a Secret)
@@ -50,10 +50,10 @@ USER = 10001
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where steps run. `trainer` has CUDA; by default it is the platform's image, too."""
+    """Where steps run: what needs torch or Evidently in `trainer`, the rest in `platform`."""
 
     platform: str = IMAGE
-    trainer: str = ""
+    trainer: str = TRAINER_IMAGE
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables baked into every step, such as the code's version."""
 
@@ -61,22 +61,22 @@ class Images:
 def place(
     task: PipelineTask,
     images: Images,
+    resources: Resources,
     *,
-    cpu: str = "1",
-    memory: str = "2Gi",
     retries: int = 0,
     minutes: int = 60,
     cache: bool = False,
 ) -> PipelineTask:
-    """Give a task its pod.
+    """Give a task its pod, with what `resources` says of its step.
 
     `retries` are for steps that read or write a network and may simply be repeated. `cache` is for
     steps whose outputs follow from their inputs alone: what reads a table, a registry or a clock
     must look again.
     """
     task.set_container_image(images.platform)
-    task.set_cpu_request(cpu).set_cpu_limit(cpu)
-    task.set_memory_request(memory).set_memory_limit(memory)
+    amounts = resources.of(task.component_spec.name.replace("-", "_"))
+    task.set_cpu_request(amounts.cpu).set_cpu_limit(amounts.cpu_limit)
+    task.set_memory_request(amounts.memory).set_memory_limit(amounts.memory_limit)
     task.set_caching_options(cache)
     if retries:
         task.set_retry(
@@ -93,18 +93,21 @@ def place(
     return task
 
 
-def place_training(
-    task: PipelineTask, images: Images, resources: Resources, *, minutes: int = 24 * 60
+def place_on_trainer(
+    task: PipelineTask,
+    images: Images,
+    resources: Resources,
+    *,
+    gpu: int = 0,
+    retries: int = 0,
+    minutes: int = 60,
+    cache: bool = False,
 ) -> PipelineTask:
-    """As `place`, with the resources of model.yaml and the GPUs it asks for."""
-    place(
-        task, images, cpu=resources.cpu, memory=resources.memory, retries=1, minutes=minutes,
-        cache=True,
-    )  # fmt: skip
-    if images.trainer:
-        task.set_container_image(images.trainer)
-    if resources.gpu:
-        task.set_accelerator_type(resources.gpu_type).set_accelerator_limit(resources.gpu)
+    """As `place`, in the trainer's image; with `gpu` GPUs of the type that model.yaml names."""
+    place(task, images, resources, retries=retries, minutes=minutes, cache=cache)
+    task.set_container_image(images.trainer)
+    if gpu:
+        task.set_accelerator_type(resources.gpu_type).set_accelerator_limit(gpu)
         kubernetes.add_toleration(
             task, key=resources.gpu_type, operator="Exists", effect="NoSchedule"
         )

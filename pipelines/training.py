@@ -26,7 +26,7 @@ from components.train import train
 from components.validate_sources import validate_sources
 from components.validate_training_set import validate_training_set
 from pipelines.deployment import Deployment, deploy_winner
-from pipelines.pod import Images, place, place_training
+from pipelines.pod import Images, place, place_on_trainer
 from zeroskew.steps.model_folder import read_config
 
 
@@ -56,45 +56,53 @@ def training_pipeline(
         start_time: str, end_time: str, decision: str = "", model: str = Path(model).as_posix()
     ) -> Outcome:
         with dsl.If(decision != "", name="drifted"):
-            place(drift_report(model=model, decision=decision), images, memory="4Gi", minutes=30)
+            place_on_trainer(
+                drift_report(model=model, decision=decision), images, config.resources, minutes=30
+            )
         rows = place(
-            ingest(model=model, start_time=start_time, end_time=end_time), images, memory="4Gi"
+            ingest(model=model, start_time=start_time, end_time=end_time), images, config.resources
         )
         start, end = rows.outputs["start_time"], rows.outputs["end_time"]
         entity_rows = rows.outputs["entity_rows"]
 
         sources = place(
             validate_sources(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
-            images, cpu="2", memory="8Gi", retries=2,
+            images, config.resources, retries=2,
         )  # fmt: skip
-        usable = place(gate(findings=sources.outputs["findings"]), images, minutes=10)
+        usable = place(
+            gate(findings=sources.outputs["findings"]), images, config.resources, minutes=10
+        )
         usable.set_display_name("gate: sources")
 
         joined = place(
             join(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
-            images, cpu="4", memory="16Gi", retries=2, minutes=240,
+            images, config.resources, retries=2, minutes=240,
         ).after(usable)  # fmt: skip
         training_set = joined.outputs["training_set"]
 
         measured = place(
             validate_training_set(model=model, training_set=training_set),
-            images, cpu="2", memory="8Gi", retries=2,
+            images, config.resources, retries=2,
         )  # fmt: skip
-        allowed = place(gate(findings=measured.outputs["findings"]), images, minutes=10)
+        allowed = place(
+            gate(findings=measured.outputs["findings"]), images, config.resources, minutes=10
+        )
         allowed.set_display_name("gate: training set")
 
-        fitted = place_training(
-            train(model=model, training_set=training_set), images, config.resources
-        ).after(allowed)
+        fitted = place_on_trainer(
+            train(model=model, training_set=training_set),
+            images, config.resources, gpu=config.resources.gpu, retries=1, minutes=24 * 60,
+            cache=True,
+        ).after(allowed)  # fmt: skip
         checkpoint = fitted.outputs["checkpoint"]
-        graphs = place(
+        graphs = place_on_trainer(
             export(model=model, checkpoint=checkpoint, training_set=training_set),
-            images, cpu="2", memory="8Gi", cache=True,
+            images, config.resources, cache=True,
         )  # fmt: skip
         exported = graphs.outputs["exported"]
         judged = place(
             evaluate(model=model, training_set=training_set, exported=exported),
-            images, cpu="2", memory="8Gi", retries=2,
+            images, config.resources, retries=2,
         )  # fmt: skip
         version = place(
             register(
@@ -105,12 +113,13 @@ def training_pipeline(
                 exported=exported,
                 evaluation=judged.outputs["evaluation"],
             ),
-            images, memory="4Gi", minutes=20,
+            images, config.resources, minutes=20,
         )  # fmt: skip
         if deployment is not None:
             deploy_winner(
-                model, version.outputs["version"], version.outputs["verdict"], images, deployment
-            )
+                model, version.outputs["version"], version.outputs["verdict"],
+                images, config.resources, deployment,
+            )  # fmt: skip
         return Outcome(version.outputs["version"], version.outputs["verdict"])
 
     return pipeline

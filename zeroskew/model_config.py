@@ -16,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from zeroskew.errors import ConfigError
 from zeroskew.monitoring.monitor_config import MonitoringSection
+from zeroskew.pod_resources import Cpu, Memory, Resources
 from zeroskew.rollout.rollout_config import RolloutSection
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
-"""An amount as Kubernetes writes it."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 
@@ -192,15 +191,6 @@ class Cost(_Section):
     per_gpu_hour: Annotated[float, Field(ge=0.0)] = 0.0
 
 
-class Resources(_Section):
-    """Kubernetes quantities of the training step."""
-
-    cpu: str = "4"
-    memory: str = "16Gi"
-    gpu: Annotated[int, Field(ge=0)] = 1
-    gpu_type: str = "nvidia.com/gpu"
-
-
 class Batching(_Section):
     """How Triton puts requests together before the front sees them."""
 
@@ -262,13 +252,17 @@ class Serving(_Section):
     log: PredictionLogging = PredictionLogging()
     device: Literal["gpu", "cpu"] = "cpu"
     """What `<model>_net` runs on in a cluster: TensorRT, or ONNX Runtime."""
-    cpu: Quantity = "2"
-    memory: Quantity = "2Gi"
+    cpu: Cpu = "500m"
+    """What the scheduler keeps free for each pod; autoscaling counts in shares of it."""
+    memory: Memory = "1Gi"
+    cpu_limit: Cpu = "2"
+    """The most that a pod uses; never less than `cpu`."""
+    memory_limit: Memory = "2Gi"
     gpu_type: str = "nvidia.com/gpu"
     min_replicas: Annotated[int, Field(ge=1, le=1000)] = 2
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = 10
     target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = 60
-    """Mean CPU utilisation that autoscaling keeps."""
+    """Mean CPU utilisation that autoscaling keeps, as a share of `cpu`."""
 
     @model_validator(mode="after")
     def _range_of_replicas(self) -> Serving:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from zeroskew.model_config import ModelConfig, Serving
+from zeroskew.pod_resources import cores, mebibytes
 from zeroskew.serving.request_identity import HEADER_PATTERN
 
 HTTP, GRPC, METRICS = 8080, 9000, 8002
@@ -77,12 +78,15 @@ def volumes(serving: Serving) -> list[dict[str, Any]]:
 
 
 def resources(serving: Serving) -> dict[str, Any]:
-    """Requests equal limits, but for disk, whose limits are those of the volumes."""
-    amounts = {"cpu": serving.cpu, "memory": serving.memory}
-    if serving.device == "gpu":
-        amounts[serving.gpu_type] = "1"
+    """Requests and limits as model.yaml says; the limits of disk are those of the volumes."""
+    gpu = {serving.gpu_type: "1"} if serving.device == "gpu" else {}
     disk = _TMP_MIB + (spool_mib(serving) if serving.log.enabled else 0)
-    return {"requests": amounts | {"ephemeral-storage": f"{disk}Mi"}, "limits": amounts}
+    requests = {"cpu": serving.cpu, "memory": serving.memory, "ephemeral-storage": f"{disk}Mi"}
+    limits = {
+        "cpu": max(serving.cpu_limit, serving.cpu, key=cores),
+        "memory": max(serving.memory_limit, serving.memory, key=mebibytes),
+    }
+    return {"requests": requests | gpu, "limits": limits | gpu}
 
 
 def tolerations(serving: Serving) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from pipelines.compile import Code, check_image, compile_models, manifests, mode
 from pipelines.deployment import Deployment
 from pipelines.pod import CONFIG_MAP, CREDENTIALS, ENDPOINTS, SECRET, Images
 from zeroskew.errors import ConfigError, PipelineError
-from zeroskew.model_config import load_model_config
 
 ROOT = Path(__file__).parents[3]
 CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
@@ -100,7 +99,7 @@ def test_the_same_code_gives_the_same_bytes(tmp_path, seed):
         done = subprocess.run(
             [
                 sys.executable, "-m", "pipelines.compile", str(MODEL), "--out", str(tmp_path / out),
-                "--image", "registry.test/zeroskew:1",
+                "--image", "registry.test/zeroskew:1", "--trainer-image", "registry.test/trainer:1",
             ],
             cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed, "ZEROSKEW_CODE_SHA": "f" * 40},
             capture_output=True, text=True,
@@ -112,21 +111,55 @@ def test_the_same_code_gives_the_same_bytes(tmp_path, seed):
         assert path.read_bytes() == other.read_bytes()
 
 
-def test_training_asks_for_what_model_yaml_says(compiled):
-    resources = load_model_config(MODEL).resources
-    container = executors(compiled["training"])["exec-train"]["container"]
-    assert container["image"] == "registry.test/trainer:1f3a9c2"
-    assert container["resources"]["resourceCpuLimit"] == resources.cpu
-    assert container["resources"]["resourceMemoryLimit"] == resources.memory
-    if resources.gpu:
-        accelerator = container["resources"]["accelerator"]
-        assert accelerator["resourceType"] == resources.gpu_type
-        assert accelerator["resourceCount"] == str(resources.gpu)
-    others = [
-        e["container"] for n, e in executors(compiled["training"]).items() if "train" not in n
-    ]
-    assert all("accelerator" not in c["resources"] for c in others)
-    assert {c["image"] for c in others} == {"registry.test/zeroskew:1f3a9c2"}
+def test_three_steps_need_the_trainer_and_none_a_gpu_unless_model_yaml_says_so(compiled):
+    containers = {
+        name.removeprefix("exec-"): each["container"]
+        for documents in compiled.values()
+        for name, each in executors(documents).items()
+    }
+    on_trainer = {
+        name for name, each in containers.items()
+        if each["image"] == "registry.test/trainer:1f3a9c2"
+    }  # fmt: skip
+    assert on_trainer == {"train", "export", "drift-report"}
+    others = {each["image"] for name, each in containers.items() if name not in on_trainer}
+    assert others == {"registry.test/zeroskew:1f3a9c2"}
+    assert all("accelerator" not in each["resources"] for each in containers.values())
+
+
+def test_each_step_asks_for_what_model_yaml_says(tmp_path):
+    folder = tmp_path / "pipelines/flight_delay"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(
+        (MODEL / "model.yaml").read_text() + "\nresources:\n  gpu: 2\n  gpu_type: amd.com/gpu\n"
+        "  join: {requests: {cpu: 1, memory: 3Gi}, limits: {cpu: 6, memory: 48Gi}}\n"
+    )
+    images = Images("registry.test/z:1", trainer="registry.test/t:1")
+    paths = compile_models([folder], tmp_path / "out", images, CODE, root=tmp_path)
+    (training,) = [path for path in paths if path.stem == "training"]
+    documents = list(yaml.safe_load_all(training.read_text()))
+    found = {n.removeprefix("exec-"): e["container"] for n, e in executors(documents).items()}
+    assert found["join"]["resources"].items() >= {
+        "resourceCpuRequest": "1", "resourceCpuLimit": "6",
+        "resourceMemoryRequest": "3Gi", "resourceMemoryLimit": "48Gi",
+    }.items()  # fmt: skip
+    assert found["train"]["resources"]["accelerator"]["resourceType"] == "amd.com/gpu"
+    assert found["train"]["resources"]["accelerator"]["resourceCount"] == "2"
+    assert found["train"]["image"] == "registry.test/t:1"
+    assert sum("accelerator" in each["resources"] for each in found.values()) == 1
+    (toleration,) = platform(documents, "exec-train")["tolerations"]
+    assert toleration["key"] == "amd.com/gpu"
+
+
+def test_the_platform_image_alone_is_not_enough(monkeypatch):
+    for name in ("ZEROSKEW_IMAGE", "ZEROSKEW_TRAINER_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="--trainer-image") as caught:
+        compiling._images("registry.test/z:1", "", CODE)
+    assert "torch" in str(caught.value)
+    assert compiling._images("", "", CODE).trainer == f"zeroskew-trainer:{CODE.tag}"
+    with pytest.raises(ConfigError, match="another image tomorrow"):
+        compiling._images("registry.test/z:1", "registry.test/t:latest", CODE)
 
 
 def test_every_step_gets_endpoints_credentials_and_an_unprivileged_user(compiled):

@@ -111,6 +111,21 @@ def test_cpu_variant_asks_for_no_gpu_and_gpu_variant_for_one():
     assert gpu["ServingRuntime"]["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
+def test_a_pod_asks_for_little_by_default_and_may_use_more():
+    amounts = made()["InferenceService"]["spec"]["predictor"]["model"]["resources"]
+    disk = amounts["requests"].pop("ephemeral-storage")
+    assert disk.endswith("Mi")
+    # Two pods of the stable version and two of the next have to fit a small cluster.
+    assert amounts == {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"cpu": "2", "memory": "2Gi"},
+    }
+    amounts = made("{cpu: 3, cpu_limit: 4, memory: 5Gi, memory_limit: 6Gi}")["InferenceService"][
+        "spec"
+    ]["predictor"]["model"]["resources"]
+    assert amounts["limits"] == {"cpu": "4", "memory": "6Gi"}
+
+
 def test_another_kind_of_gpu():
     documents = made("{device: gpu, gpu_type: nvidia.com/mig-1g.10gb}")
     amounts = documents["InferenceService"]["spec"]["predictor"]["model"]["resources"]
