@@ -21,6 +21,8 @@ import pytest
 import redis
 import yaml
 
+from zeroskew.pod_resources import mebibytes
+
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 PARTS = ROOT / "manifests/dependencies"
@@ -231,3 +233,9 @@ def test_mlflow_answers_to_the_name_that_steps_call_and_to_no_other(tmp_path):
         name = ENDPOINTS["ZEROSKEW_MLFLOW"].removeprefix("http://")
         assert answers(search, process, log, host=name) == 200
         assert answers(search, process, log, host="evil.example") == 403
+        tree = [psutil.Process(process.pid)]
+        tree += tree[0].children(recursive=True)
+        used = sum(each.memory_info().rss for each in tree) / 2**20
+        names = [" ".join(each.cmdline())[:80] for each in tree]
+        assert len(tree) <= 3, f"MLflow's job runners are on: {names}"
+        assert used < mebibytes(only["resources"]["limits"]["memory"]) / 2, names
