@@ -43,7 +43,10 @@ def handlers(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> Non
 
     @kopf.on.probe(registry=registry, id="queue")
     def queued(**_: Any) -> int:
-        return len(running[0].queue) + len(running[0].monitor_queue) if running else 0
+        if not running:
+            return 0
+        one = running[0]
+        return len(one.queue) + len(one.monitor_queue) + len(one.schedule_queue)
 
     own = settings
     for kind in SELECTORS:

@@ -33,6 +33,7 @@ class Kind:
 
 MODEL_ROLLOUT = Kind("zeroskew.dev", "v1alpha1", "ModelRollout", "modelrollouts")
 DRIFT_MONITOR = Kind("zeroskew.dev", "v1alpha1", "DriftMonitor", "driftmonitors")
+PIPELINE_SCHEDULE = Kind("zeroskew.dev", "v1alpha1", "PipelineSchedule", "pipelineschedules")
 INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices")
 SERVING_RUNTIME = Kind("serving.kserve.io", "v1alpha1", "ServingRuntime", "servingruntimes")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -44,8 +45,8 @@ EVENT = Kind("", "v1", "Event", "events")
 KINDS = {
     kind.name: kind
     for kind in (
-        MODEL_ROLLOUT, DRIFT_MONITOR, INFERENCE_SERVICE, SERVING_RUNTIME, DISRUPTION_BUDGET,
-        DEPLOYMENT, HTTP_ROUTE, GATEWAY, GATEWAY_CLASS, EVENT,
+        MODEL_ROLLOUT, DRIFT_MONITOR, PIPELINE_SCHEDULE, INFERENCE_SERVICE, SERVING_RUNTIME,
+        DISRUPTION_BUDGET, DEPLOYMENT, HTTP_ROUTE, GATEWAY, GATEWAY_CLASS, EVENT,
     )
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What is in the cluster, as far as the operator goes: told by watches, set right by listing.
 
 A watch that was cut does not say what was deleted meanwhile, so that everything is listed again now
-and then. Whatever changed names the rollout, or the monitor, that it belongs to.
+and then. Whatever changed names the rollout, the monitor or the schedule that it belongs to.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from operators.cluster_client import (
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     MODEL_ROLLOUT,
+    PIPELINE_SCHEDULE,
     Kind,
 )
 from zeroskew.rollout.readiness import slim_deployment
 from zeroskew.rollout.version_objects import ROLLOUT_LABEL
 
 ObjectKey = tuple[str, str]
-"""Namespace and name of a ModelRollout or a DriftMonitor."""
+"""Namespace and name of a ModelRollout, a DriftMonitor or a PipelineSchedule."""
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """KServe's, on the Deployments (and pods) of an InferenceService."""
@@ -30,6 +31,7 @@ SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 SELECTORS: Mapping[Kind, str | None] = {
     MODEL_ROLLOUT: None,
     DRIFT_MONITOR: None,
+    PIPELINE_SCHEDULE: None,
     INFERENCE_SERVICE: ROLLOUT_LABEL,
     DEPLOYMENT: SERVICE_LABEL,
     HTTP_ROUTE: ROLLOUT_LABEL,
@@ -44,8 +46,10 @@ class ObjectCache:
         self,
         rollout_changed: Callable[[ObjectKey], None],
         monitor_changed: Callable[[ObjectKey], None],
+        schedule_changed: Callable[[ObjectKey], None],
     ) -> None:
         self._rollout_changed, self._monitor_changed = rollout_changed, monitor_changed
+        self._schedule_changed = schedule_changed
         self._objects: dict[Kind, dict[tuple[str, str], dict[str, Any]]] = {
             kind: {} for kind in SELECTORS
         }
@@ -67,6 +71,13 @@ class ObjectCache:
 
     def monitors(self) -> list[ObjectKey]:
         return list(self._objects[DRIFT_MONITOR])
+
+    def schedule(self, key: ObjectKey) -> dict[str, Any] | None:
+        """The PipelineSchedule; None if there is none."""
+        return self._objects[PIPELINE_SCHEDULE].get(key)
+
+    def schedules(self) -> list[ObjectKey]:
+        return list(self._objects[PIPELINE_SCHEDULE])
 
     def route(self, key: ObjectKey) -> dict[str, Any] | None:
         """The HTTPRoute of a rollout."""
@@ -136,6 +147,9 @@ class ObjectCache:
         namespace, name = _key(found)
         if kind == DRIFT_MONITOR:
             self._monitor_changed((namespace, name))
+            return
+        if kind == PIPELINE_SCHEDULE:
+            self._schedule_changed((namespace, name))
             return
         if kind == DEPLOYMENT:
             service = self._objects[INFERENCE_SERVICE].get(

@@ -26,6 +26,8 @@ from operators.operator_settings import OperatorSettings
 from operators.promoter import Promoter, PromotionFailed
 from operators.registry_reader import RegistryReader
 from operators.rollout_reconciler import RolloutReconciler
+from operators.schedule.collector import ScheduleCollector
+from operators.schedule.reconciler import ScheduleReconciler
 from operators.work_queue import WorkQueue
 
 LIST_AGAIN_SECONDS = 2.0
@@ -40,7 +42,7 @@ class Operator:
         self.settings = settings
         self.cluster = ClusterClient()
         self.registry = RegistryReader(settings.mlflow)
-        self.cache = ObjectCache(self._changed, self._monitor_changed)
+        self.cache = ObjectCache(self._changed, self._monitor_changed, self._schedule_changed)
         self.analyses = AnalysisRunner(settings.prediction_log, settings.pages, self._changed)
         self.promoter = Promoter(self._promoted)
         self.reconciler = RolloutReconciler(
@@ -70,6 +72,16 @@ class Operator:
             expected=(Conflict, Refused),
         )
         self.monitor_queue.observe = QUEUE_SECONDS.observe
+        self.schedules = ScheduleCollector()
+        self.schedule_queue: WorkQueue[ObjectKey] = WorkQueue(
+            ScheduleReconciler(
+                self.cluster, self.cache, self.runs, self.schedules,
+                timedelta(seconds=settings.kfp_settle_seconds),
+            ),
+            settings.workers,
+            expected=(Conflict, Refused),
+        )  # fmt: skip
+        self.schedule_queue.observe = QUEUE_SECONDS.observe
         self.listed_at = 0.0
         """When everything was last listed, `time.monotonic`; 0: not yet."""
         self._listing: asyncio.Task[None] | None = None
@@ -77,6 +89,7 @@ class Operator:
     async def begin(self) -> None:
         """Work starts once everything was listed: before, what is there would look missing."""
         prometheus_client.REGISTRY.register(self.collector)
+        prometheus_client.REGISTRY.register(self.schedules)
         self._listing = asyncio.create_task(self._keep_listing())
 
     async def end(self) -> None:
@@ -86,6 +99,7 @@ class Operator:
                 await self._listing
         await self.queue.stop()
         await self.monitor_queue.stop()
+        await self.schedule_queue.stop()
         await self.measurer.stop()
         await self.runs.close()
         await self.analyses.stop()
@@ -107,6 +121,9 @@ class Operator:
     def _monitor_changed(self, key: ObjectKey) -> None:
         self.monitor_queue.add(key)
 
+    def _schedule_changed(self, key: ObjectKey) -> None:
+        self.schedule_queue.add(key)
+
     def _promoted(self, key: ObjectKey, model: str) -> None:
         self.registry.forget(model)
         self.queue.add(key)
@@ -127,10 +144,13 @@ class Operator:
                 started = True
                 self.queue.start()
                 self.monitor_queue.start()
+                self.schedule_queue.start()
                 for key in self.cache.rollouts():
                     self.queue.add(key)
                 for key in self.cache.monitors():
                     self.monitor_queue.add(key)
+                for key in self.cache.schedules():
+                    self.schedule_queue.add(key)
             self._count()
             await asyncio.sleep(self.settings.relist_seconds * random.uniform(0.9, 1.1))  # noqa: S311
 

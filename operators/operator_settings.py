@@ -26,7 +26,7 @@ class OperatorSettings:
     pages: str = ""
     """ZEROSKEW_PAGES: folder or s3:// prefix for the pages of analyses; empty: none are kept."""
     kfp: str = ""
-    """ZEROSKEW_KFP: address of Kubeflow Pipelines' API server; empty: monitors start nothing."""
+    """ZEROSKEW_KFP: address of Kubeflow Pipelines' API server; empty: nothing is started."""
     kfp_multi_user: bool = False
     """ZEROSKEW_KFP_MULTI_USER: `true` where runs belong to the namespaces of their users."""
     kfp_settle_seconds: float = 600.0

@@ -25,8 +25,7 @@ SECTION = MonitoringSection.model_validate({"interval": "1m", "trigger": {"coold
 
 @pytest.fixture(scope="session")
 def monitors(cluster):
-    cluster.install([yaml.safe_load(CRD.read_text())])
-    return cluster
+    return _OTHER.installed(cluster, [yaml.safe_load(CRD.read_text())], "driftmonitors")
 
 
 def made(namespace):

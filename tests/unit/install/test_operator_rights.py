@@ -18,6 +18,7 @@ from operators.cluster_client import (
     INFERENCE_SERVICE,
     KINDS,
     MODEL_ROLLOUT,
+    PIPELINE_SCHEDULE,
     SERVING_RUNTIME,
 )
 from operators.object_cache import SELECTORS
@@ -28,6 +29,7 @@ APPLY = {"get", "create", "patch"}
 NEEDS = {
     MODEL_ROLLOUT: {"get", "list", "watch", "patch"},
     DRIFT_MONITOR: {"get", "list", "watch"},
+    PIPELINE_SCHEDULE: {"get", "list", "watch"},
     INFERENCE_SERVICE: WATCH | APPLY | {"delete"},
     SERVING_RUNTIME: APPLY | {"delete"},
     DISRUPTION_BUDGET: APPLY | {"delete"},
@@ -73,7 +75,7 @@ def test_what_the_code_does_is_allowed(kind, installed):
 
 def test_the_status_is_the_operators_alone(installed):
     rules = roles(installed)
-    for status in ("modelrollouts/status", "driftmonitors/status"):
+    for status in ("modelrollouts/status", "driftmonitors/status", "pipelineschedules/status"):
         assert "patch" in verbs(rules["zeroskew-operator"], "zeroskew.dev", status)
         for name in ("zeroskew-edit", "zeroskew-view"):
             assert not verbs(rules[name], "zeroskew.dev", status)

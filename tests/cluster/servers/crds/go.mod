@@ -1,3 +1,0 @@
-module zeroskew.dev/tests/servers/crds
-
-go 1.26.0
