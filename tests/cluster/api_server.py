@@ -1,4 +1,9 @@
-"""etcd and kube-apiserver as child processes: a cluster's API without nodes and controllers."""
+"""A Kubernetes control plane as child processes: etcd and kube-apiserver, and what a test asks for.
+
+The servers are those of tests/cluster/servers. Everything is on that a cluster has by default: TLS,
+RBAC, service accounts and their tokens, admission with pod security levels. Nodes are kwok's: they
+are ready at once and so is every pod on them, without a container.
+"""
 
 import base64
 import contextlib
@@ -10,30 +15,52 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from server_programs import program
 
 TOKEN = "zeroskew-test"
 OPERATOR_TOKEN = "zeroskew-operator"
 OPERATOR = "system:serviceaccount:zeroskew:zeroskew-operator"
 """The operator's ServiceAccount, as manifests/base names it."""
+_USERS = {
+    TOKEN: ("admin", "system:masters"),
+    OPERATOR_TOKEN: (OPERATOR, "system:serviceaccounts"),
+    "zeroskew-controllers": ("system:kube-controller-manager", ""),
+    "zeroskew-scheduler": ("system:kube-scheduler", ""),
+    "zeroskew-kwok": ("kwok", "system:masters"),
+}
 
 
 class Cluster:
     """`kubectl` against the API server; `server` and a token for anything else.
 
-    `assets`: folder with the two programs; `folder`: an empty one, for their data.
+    `kubectl`: path of the program; `folder`: an empty one, for data and logs. `controllers`: with
+    kube-controller-manager (garbage collection, Deployments, HPA, service accounts of namespaces,
+    ...). `nodes`: so many fake ones, with kube-scheduler and kwok; they need `controllers` for
+    anything but bare pods. Raises `server_programs.MissingProgram`.
     """
 
-    def __init__(self, assets: Path, kubectl: str, folder: Path) -> None:
-        self.kubectl_path, self._folder = kubectl, folder
-        client, peer, secure = free_ports(3)
+    def __init__(
+        self, kubectl: str, folder: Path, *, controllers: bool = False, nodes: int = 0
+    ) -> None:
+        self.kubectl_path, self._folder, self._nodes = kubectl, folder, nodes
+        client, peer, secure, managing, scheduling, kwok = free_ports(6)
         self._etcd_url = f"http://127.0.0.1:{client}"
         self.server = f"https://127.0.0.1:{secure}"
-        self._commands = {
+        self._after_server: list[str] = []
+        self._ready = {
+            "etcd": f"{self._etcd_url}/health",
+            "kube-apiserver": f"{self.server}/readyz",
+            "kube-controller-manager": f"https://127.0.0.1:{managing}/healthz",
+            "kube-scheduler": f"https://127.0.0.1:{scheduling}/healthz",
+            "kwok": f"http://127.0.0.1:{kwok}/healthz",
+        }
+        self._commands: dict[str, list[object]] = {
             "etcd": [
-                assets / "etcd", "--data-dir", folder / "etcd",
+                program("etcd"), "--data-dir", folder / "etcd", "--unsafe-no-fsync",
                 "--listen-client-urls", self._etcd_url,
                 "--advertise-client-urls", self._etcd_url,
                 "--listen-peer-urls", f"http://127.0.0.1:{peer}",
@@ -41,7 +68,7 @@ class Cluster:
                 "--initial-cluster", f"default=http://127.0.0.1:{peer}",
             ],
             "kube-apiserver": [
-                assets / "kube-apiserver", f"--etcd-servers={self._etcd_url}",
+                program("kube-apiserver"), f"--etcd-servers={self._etcd_url}",
                 f"--secure-port={secure}",
                 "--bind-address=127.0.0.1", f"--cert-dir={folder / 'certs'}",
                 f"--service-account-key-file={folder / 'sa.key'}",
@@ -49,9 +76,31 @@ class Cluster:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--authorization-mode=RBAC", f"--token-auth-file={folder / 'tokens.csv'}",
                 "--service-cluster-ip-range=10.0.0.0/24",
-                "--disable-admission-plugins=ServiceAccount",
             ],
         }  # fmt: skip
+        if controllers:
+            self._after_server.append("kube-controller-manager")
+            self._commands["kube-controller-manager"] = [
+                program("kube-controller-manager"), "--bind-address=127.0.0.1",
+                f"--secure-port={managing}", "--leader-elect=false",
+                f"--cert-dir={folder / 'controllers'}",
+                f"--kubeconfig={folder / 'kube-controller-manager.config'}",
+                "--use-service-account-credentials",
+                f"--service-account-private-key-file={folder / 'sa.key'}",
+                f"--root-ca-file={folder / 'certs/apiserver.crt'}",
+                "--horizontal-pod-autoscaler-sync-period=2s",
+            ]  # fmt: skip
+        if nodes:
+            self._after_server += ["kube-scheduler", "kwok"]
+            self._commands["kube-scheduler"] = [
+                program("kube-scheduler"), "--bind-address=127.0.0.1",
+                f"--secure-port={scheduling}", "--leader-elect=false",
+                f"--kubeconfig={folder / 'kube-scheduler.config'}",
+            ]  # fmt: skip
+            self._commands["kwok"] = [
+                program("kwok"), "--manage-all-nodes", f"--server-address=127.0.0.1:{kwok}",
+                f"--kubeconfig={folder / 'kwok.config'}", "--node-ip=127.0.0.1",
+            ]  # fmt: skip
         self._processes: dict[str, subprocess.Popen] = {}
         self.kubeconfig = folder / "kubeconfig"
 
@@ -62,16 +111,25 @@ class Cluster:
             check=True, capture_output=True,
         )  # fmt: skip
         (folder / "tokens.csv").write_text(
-            f"{TOKEN},admin,admin,system:masters\n"
-            f'{OPERATOR_TOKEN},{OPERATOR},operator,"system:serviceaccounts"\n'
+            "".join(f'{token},{user},{user},"{of}"\n' for token, (user, of) in _USERS.items())
         )
         try:
             self._start("etcd")
             self.start_server()
+            self.write_kubeconfig(self.kubeconfig, TOKEN)
+            for name, token in (
+                ("kube-controller-manager", "zeroskew-controllers"),
+                ("kube-scheduler", "zeroskew-scheduler"),
+                ("kwok", "zeroskew-kwok"),
+            ):
+                self.write_kubeconfig(folder / f"{name}.config", token)
+            for name in self._after_server:
+                self._start(name)
+            if self._nodes:
+                self._add_nodes()
         except BaseException:
             self.__exit__()
             raise
-        self.write_kubeconfig(self.kubeconfig, TOKEN)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,11 +169,26 @@ class Cluster:
     def kubectl(self, *arguments, input=None, check=True):
         done = subprocess.run(
             [self.kubectl_path, "--kubeconfig", str(self.kubeconfig), *map(str, arguments)],
-            input=input, text=True, capture_output=True, timeout=60,
+            input=input, text=True, capture_output=True, timeout=180,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(map(str, arguments))}\n{done.stderr}")
         return done
+
+    def install(self, crds: Sequence[dict], seconds: float = 60) -> None:
+        """CustomResourceDefinitions, until the server serves them; what is there stays."""
+        names = [each["metadata"]["name"] for each in crds]
+        documents = {"apiVersion": "v1", "kind": "List", "items": crds}
+        self.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(documents))
+        deadline = time.monotonic() + seconds
+        # `kubectl wait` takes it for an error that a new CRD has no conditions yet.
+        while (done := self.kubectl("get", ",".join(names), "-A", check=False)).returncode:
+            assert time.monotonic() < deadline, done.stderr
+            time.sleep(0.2)
+
+    def token(self, namespace: str, account: str) -> str:
+        """A bound token of a ServiceAccount, as its pods get one."""
+        return self.kubectl("create", "token", account, "-n", namespace).stdout.strip()
 
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
@@ -127,8 +200,16 @@ class Cluster:
                 [str(part) for part in self._commands[name]],
                 stdout=output, stderr=output, preexec_fn=_die_with_parent,
             )  # fmt: skip
-        ready = f"{self._etcd_url}/health" if name == "etcd" else f"{self.server}/readyz"
-        _wait(ready, self._processes[name], log)
+        _wait(self._ready[name], self._processes[name], log)
+
+    def _add_nodes(self) -> None:
+        nodes = [
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}}
+            for number in range(self._nodes)
+        ]
+        documents = {"apiVersion": "v1", "kind": "List", "items": nodes}
+        self.kubectl("create", "-f", "-", input=json.dumps(documents))
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 
 
 def free_ports(count):

@@ -1,9 +1,10 @@
-"""A real Kubernetes API server (etcd and kube-apiserver) with Kubeflow's CRDs, for a session.
+"""A real Kubernetes control plane with Kubeflow's CRDs, for a session.
 
-`KUBEBUILDER_ASSETS` names the folder with the two programs, `ZEROSKEW_CRDS` the one with the CRDs.
+Servers come from tests/cluster/servers (`make servers` builds them) or `KUBEBUILDER_ASSETS`; the
+folder with the CRDs is beside the checkout or named by `ZEROSKEW_CRDS`. A test whose servers are
+missing is skipped with the reason; with `ZEROSKEW_REQUIRE_SERVERS=1`, as in CI, it fails.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -15,27 +16,28 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from api_server import Cluster
+from server_programs import absent
 
 ROOT = Path(__file__).parents[2]
-MAKER = "tests/cluster/api_server.sh"
 
 
-def _assets() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    named = os.environ.get("KUBEBUILDER_ASSETS")
-    folder = Path(named) if named else cache / "zeroskew/kube-1.20.2-1"
-    for program in ("etcd", "kube-apiserver"):
-        if not (folder / program).is_file():
-            pytest.skip(
-                f"no {program} in {folder}: set KUBEBUILDER_ASSETS, or run {MAKER}, which makes one"
-            )
-    return folder
+def missing(reason: str) -> None:
+    """Skips the test, or fails it where everything must be there."""
+    if os.environ.get("ZEROSKEW_REQUIRE_SERVERS") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def require(*names: str) -> None:
+    """The programs of servers that a test is about to start."""
+    if reason := absent(*names):
+        missing(reason)
 
 
 def crd_folder() -> Path:
     folder = Path(os.environ.get("ZEROSKEW_CRDS") or ROOT / "../shared/crds").resolve()
     if not folder.is_dir():
-        pytest.skip(f"no CRDs in {folder}: set ZEROSKEW_CRDS to a folder with kfp.yaml")
+        missing(f"no CRDs in {folder}: set ZEROSKEW_CRDS to a folder with kfp.yaml")
     return folder
 
 
@@ -43,15 +45,24 @@ def _kubectl() -> str:
     beside = Path(sys.executable).parent / "kubectl"
     found = str(beside) if beside.is_file() else shutil.which("kubectl")
     if not found:
-        pytest.skip("no kubectl: install the development dependencies")
+        missing("no kubectl: install the development dependencies")
     return found
 
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory):
     """An empty cluster's API: no nodes, no controllers; RBAC on, one administrator."""
-    assets, kubectl = _assets(), _kubectl()
-    with Cluster(assets, kubectl, tmp_path_factory.mktemp("cluster")) as running:
+    require("etcd", "kube-apiserver")
+    with Cluster(_kubectl(), tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory):
+    """A cluster with controllers, a scheduler and two of kwok's nodes."""
+    require("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+    folder = tmp_path_factory.mktemp("control-plane")
+    with Cluster(_kubectl(), folder, controllers=True, nodes=2) as running:
         yield running
 
 
@@ -60,24 +71,9 @@ def cluster(api_server):
     """The API server with Kubeflow Pipelines' CRDs."""
     crds = crd_folder() / "kfp.yaml"
     if not crds.is_file():
-        pytest.skip(f"no {crds}")
+        missing(f"no {crds}")
     api_server.kubectl("create", "-f", crds)
     api_server.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
-    probe = {
-        "apiVersion": "pipelines.kubeflow.org/v2beta1",
-        "kind": "Pipeline",
-        "metadata": {"name": "probe", "labels": {"of": "the-server"}},
-    }
-    stored = api_server.kubectl("create", "-f", "-", input=json.dumps(probe), check=False)
-    if stored.returncode:
-        if any(word in stored.stderr for word in ("INTERNAL_ERROR", "EOF", "refused")):
-            # Kubernetes 1.20 compiled with Go 1.18 or later, unmended.
-            pytest.skip(
-                f"this kube-apiserver dies of any custom object: run {MAKER} for one "
-                "that does not, and set KUBEBUILDER_ASSETS to what it prints"
-            )
-        raise AssertionError(stored.stderr)
-    api_server.kubectl("delete", "pipelines.pipelines.kubeflow.org", "probe")
     return api_server
 
 
@@ -91,12 +87,13 @@ def namespace(cluster, request):
 
 @pytest.fixture(scope="session")
 def cluster_parts():
-    """What `operator_stage` needs: programs, kubectl, CRDs."""
+    """What `operator_stage` needs: kubectl, CRDs."""
     crds = crd_folder()
     for name in ("kserve.yaml", "gateway-api.yaml"):
         if not (crds / name).is_file():
-            pytest.skip(f"no {name} in {crds}")
-    return _assets(), _kubectl(), crds
+            missing(f"no {name} in {crds}")
+    require("etcd", "kube-apiserver")
+    return _kubectl(), crds
 
 
 @pytest.fixture(scope="session")

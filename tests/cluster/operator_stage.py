@@ -51,16 +51,10 @@ def prepare(cluster: Cluster, crds: Path) -> None:
     ]  # fmt: skip
     ours = sorted((ROOT / "manifests/crds").glob("zeroskew.dev_*.yaml"))
     wanted += [yaml.safe_load(each.read_text()) for each in ours]
-    cluster.kubectl("create", "--validate=false", "-f", "-", input=_together(wanted))
-    kinds = ",".join(each["metadata"]["name"] for each in wanted)
-    deadline = time.monotonic() + 60
-    # A CRD that is being created has no conditions yet, which `kubectl wait` takes for an error.
-    while (done := cluster.kubectl("get", kinds, "-A", check=False)).returncode:
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.2)
+    cluster.install(wanted)
     for file in ("roles.yaml", "gateway-roles.yaml", "role-binding.yaml"):
         cluster.kubectl("apply", "-f", ROOT / "manifests/base/operator" / file)
-    cluster.kubectl("create", "--validate=false", "-f", "-", input=_together(_GATEWAY))
+    cluster.kubectl("create", "-f", "-", input=_together(_GATEWAY))
 
 
 @contextlib.contextmanager
@@ -120,15 +114,13 @@ def manifest(namespace, version, model="flight_delay", steps=QUICK, *, section=N
         RolloutSection.model_validate(said | (section or {})),
         model, version, template_of(documents), namespace=namespace,
     )  # fmt: skip
-    # The API server of the tests is too old to know policy/v1.
-    made["spec"]["template"].pop("podDisruptionBudget", None)
     made["spec"].update(changes)
     return made
 
 
 def apply(cluster: Cluster, *documents) -> None:
     """What `kubectl apply` does, for many at a time."""
-    cluster.kubectl("apply", "--validate=false", "-f", "-", input=_together(documents))
+    cluster.kubectl("apply", "-f", "-", input=_together(documents))
 
 
 def _together(documents) -> str:
@@ -194,12 +186,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def operator_stage(assets: Path, kubectl: str, crds: Path, folder: Path, **environment: str):
+def operator_stage(kubectl: str, crds: Path, folder: Path, **environment: str):
     """A `Stage` whose operator runs; models are registered by the tests."""
     for part in ("cluster", "mlflow", "operator"):
         (folder / part).mkdir()
     with (
-        Cluster(assets, kubectl, folder / "cluster") as cluster,
+        Cluster(kubectl, folder / "cluster") as cluster,
         mlflow_server(folder / "mlflow") as (url, mlflow_pid),
     ):
         prepare(cluster, crds)

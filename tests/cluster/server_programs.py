@@ -20,16 +20,21 @@ def program(name: str) -> Path:
     own = os.environ.get("KUBEBUILDER_ASSETS")
     if own and (Path(own) / name).is_file():
         return Path(own) / name
-    for part in SERVERS.iterdir():
-        if (part / "programs").is_file() and name in _names(part):
-            built = _store() / f"{part.name}-{_checksum(part)}" / name
-            if built.is_file():
-                return built
+    return built(name)
+
+
+def built(name: str) -> Path:
+    """A program, or a file such as a CRD, that build.sh has put there. Raises `MissingProgram`."""
+    for part in sorted(SERVERS.iterdir()):
+        if part.is_dir() and name in _names(part):
+            path = _store() / f"{part.name}-{_checksum(part)}" / name
+            if path.is_file():
+                return path
             raise MissingProgram(
-                f"no {name}: run tests/cluster/servers/build.sh {part.name}"
-                + (f", or set KUBEBUILDER_ASSETS to a folder with it (not {own})" if own else "")
+                f"no {name}: run tests/cluster/servers/build.sh {part.name}, or set "
+                "KUBEBUILDER_ASSETS to a folder that has it"
             )
-    raise MissingProgram(f"no part in {SERVERS} builds {name}")
+    raise MissingProgram(f"no part in {SERVERS} makes {name}")
 
 
 def absent(*names: str) -> str | None:
@@ -43,7 +48,9 @@ def absent(*names: str) -> str | None:
 
 
 def _names(part: Path) -> list[str]:
-    return [line.split()[0] for line in (part / "programs").read_text().splitlines() if line]
+    lists = (part / kind for kind in ("programs", "files"))
+    lines = (line for each in lists if each.is_file() for line in each.read_text().splitlines())
+    return [line.split()[0] for line in lines if line]
 
 
 def _store() -> Path:
@@ -53,6 +60,5 @@ def _store() -> Path:
 def _checksum(part: Path) -> str:
     """As build.sh computes it."""
     files = (each for each in part.rglob("*") if each.is_file())
-    # `find . | sort` in bytes: "./a/b" before "./a.b" or not, as the whole path says.
     ordered = sorted(files, key=lambda each: f"./{each.relative_to(part).as_posix()}".encode())
     return hashlib.sha256(b"".join(each.read_bytes() for each in ordered)).hexdigest()[:16]

@@ -25,7 +25,8 @@ SECTION = MonitoringSection.model_validate({"interval": "1m", "trigger": {"coold
 
 @pytest.fixture(scope="session")
 def monitors(cluster):
-    return _OTHER.installed(cluster, [yaml.safe_load(CRD.read_text())], "driftmonitors")
+    cluster.install([yaml.safe_load(CRD.read_text())])
+    return cluster
 
 
 def made(namespace):

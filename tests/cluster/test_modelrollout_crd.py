@@ -3,7 +3,6 @@
 import copy
 import json
 import runpy
-import time
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,10 @@ CRD = ROOT / "manifests/crds/zeroskew.dev_modelrollouts.yaml"
 SECTION = RolloutSection.model_validate({"service": {"gateway_refs": [{"name": "ml"}]}})
 
 
-def installed(cluster, documents, *plurals):
-    for document in documents:
-        name = document["metadata"]["name"]
-        if cluster.kubectl("get", "crd", name, check=False).returncode:
-            # Not `apply`: a server that knows no CEL takes a CRD with CEL by plain creation only.
-            cluster.kubectl("create", "--validate=false", "-f", "-", input=json.dumps(document))
-    deadline = time.monotonic() + 30
-    while cluster.kubectl("get", ",".join(plurals), "-A", check=False).returncode:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return cluster
-
-
 @pytest.fixture(scope="session")
 def rollouts(cluster):
-    return installed(cluster, [yaml.safe_load(CRD.read_text())], "modelrollouts")
+    cluster.install([yaml.safe_load(CRD.read_text())])
+    return cluster
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +39,8 @@ def gateways(cluster):
         for document in yaml.safe_load_all((crds / "gateway-api.yaml").read_text())
         if document and document["metadata"]["name"].startswith("httproutes.")
     ]
-    return installed(cluster, documents, "httproutes")
+    cluster.install(documents)
+    return cluster
 
 
 def made(namespace):
@@ -61,9 +49,7 @@ def made(namespace):
 
 
 def create(cluster, manifest, check=True):
-    return cluster.kubectl(
-        "create", "--validate=false", "-f", "-", input=json.dumps(manifest), check=check
-    )
+    return cluster.kubectl("create", "-f", "-", input=json.dumps(manifest), check=check)
 
 
 def test_a_rendered_rollout_is_stored_whole(rollouts, namespace):
@@ -155,7 +141,7 @@ def test_routes_are_taken_and_replaced_server_side_and_read_back(gateways, names
     ]
     for number, plan in enumerate(plans, start=1):
         gateways.kubectl(
-            "apply", "--server-side", "--field-manager", "zeroskew", "--validate=false", "-f", "-",
+            "apply", "--server-side", "--field-manager", "zeroskew", "-f", "-",
             input=json.dumps(http_route(plan, "flight_delay", namespace)),
         )  # fmt: skip
         found = gateways.get("httproute", "flight-delay", "-n", namespace)

@@ -118,7 +118,7 @@ def test_a_canary_that_cannot_read_its_features_is_taken_off(stage, tmp_path):
         # A manifest that the schema takes and the operator does not: the canary is judged on, also
         # by an operator that never saw another.
         wrong = manifest(space, 2, "canaried", steps, section=SECTION)
-        wrong["spec"]["strategy"]["steps"] = [{"setWeight": 60}, {"setWeight": 20}]
+        wrong["spec"]["strategy"]["steps"] = [{"analysis": {}}, {"setWeight": 60}]
         stage.operator.kill()
         apply(stage.cluster, wrong)
         stage.operator.start()

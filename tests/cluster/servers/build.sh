@@ -5,10 +5,11 @@
 #     tests/cluster/servers/build.sh                    # all of them
 #     tests/cluster/servers/build.sh kubernetes etcd    # these
 #
-# A part is a folder here with go.mod, go.sum and `programs`: a line for each program, with its name,
-# its package and, if need be, more for the linker. Parts are modules of their own because their
-# dependencies clash. A build is kept under the checksum of its folder's files, so that a part is
-# built again when it changes, and only then.
+# A part is a folder here with go.mod and go.sum, and at least one of these lists:
+#   programs   name, package and, if need be, more for the linker
+#   files      name, module@version and path in it: what is taken as it is, such as CRDs
+# Parts are modules of their own because their dependencies clash. A build is kept under the checksum
+# of its folder's files, so that a part is built again when it changes, and only then.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -45,31 +46,41 @@ with_go() { # <version asked for>
   enough_go "$1" || fail "Go $1 or newer is needed, and $GO_WHEEL is $(go env GOVERSION)"
 }
 
+lines() { # <list, which need not be there>
+  [[ ! -f $1 ]] || grep . "$1"
+}
+
 build() { # <part> <folder to be made>
-  local asked new name package more began=$SECONDS
+  local asked new name package more module path copied began=$SECONDS
   asked=$(awk '$1 == "go" {print $2; exit}' "$here/$1/go.mod")
   with_go "$asked"
   new=$2.new
   rm -rf "$new"
   mkdir -p "$new"
   while read -r name package more; do
-    [[ -n $name ]] || continue
     log "building $name"
     (cd "$here/$1" &&
       CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' \
         go build -trimpath -ldflags "-s -w $more" -o "$new/$name" "$package") >&2 ||
       fail "$name was not built"
-  done <"$here/$1/programs"
+  done < <(lines "$here/$1/programs")
+  while read -r name module path; do
+    # Held against go.sum as well.
+    copied=$(cd "$here/$1" && GOTOOLCHAIN=local GOWORK=off go mod download -json "$module" |
+      awk -F'"' '$2 == "Dir" {print $4}')
+    [[ -n $copied ]] || fail "$module was not fetched"
+    install -m644 "$copied/$path" "$new/$name"
+  done < <(lines "$here/$1/files")
   mv -T "$new" "$2"
   log "$1 took $((SECONDS - began)) s"
 }
 
 parts=("$@")
 if ((${#parts[@]} == 0)); then
-  for each in "$here"/*/programs; do parts+=("$(basename "$(dirname "$each")")"); done
+  for each in "$here"/*/go.mod; do parts+=("$(basename "$(dirname "$each")")"); done
 fi
 for part in "${parts[@]}"; do
-  [[ -f $here/$part/programs ]] || fail "there is no part $part; parts are folders of $here"
+  [[ -f $here/$part/go.mod ]] || fail "there is no part $part; parts are folders of $here"
   folder=$store/$part-$(checksum "$here/$part")
   if [[ ! -d $folder ]]; then
     mkdir -p "$store"

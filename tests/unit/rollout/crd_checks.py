@@ -1,13 +1,10 @@
-"""What a CRD's schema takes and what the classes behind it take, compared.
+"""What a CRD's schema has and what the classes behind it have, compared.
 
-The API server of the tests is older than CEL, so that the rules are run here by cel-python, on
-manifests with the schema's defaults filled in, as a server does it.
+What both refuse is compared on a real API server, in tests/cluster, which runs the CEL rules too.
 """
 
 import copy
-import functools
 
-import celpy
 import jsonschema
 from pydantic import BaseModel
 
@@ -96,47 +93,6 @@ def filled(node, value):
         for item in value:
             filled(node["items"], item)
     return value
-
-
-def broken_rules(node, value):
-    """Messages of the CEL rules that a valid `value` with its defaults breaks."""
-    found = []
-    for rule in node.get("x-kubernetes-validations", ()):
-        try:
-            good = _program(rule["rule"]).evaluate({"self": celpy.json_to_cel(value)})
-        except celpy.CELEvalError as error:
-            raise AssertionError(f"{rule['rule']} on {value}: {error}") from None
-        if not good:
-            found.append(rule["message"])
-    if isinstance(value, dict):
-        for name, child in node.get("properties", {}).items():
-            if name in value:
-                found += broken_rules(child, value[name])
-    if isinstance(value, list) and "items" in node:
-        for item in value:
-            found += broken_rules(node["items"], item)
-    return found
-
-
-@functools.cache
-def _program(rule):
-    environment = celpy.Environment()
-    # Of Kubernetes' own list library.
-    functions = {"isSorted": _is_sorted, "indexOf": _index, "lastIndexOf": _last_index}
-    return environment.program(environment.compile(rule), functions)
-
-
-def _is_sorted(items):
-    return celpy.celtypes.BoolType(sorted(items) == list(items))
-
-
-def _index(items, item):
-    return celpy.celtypes.IntType(items.index(item) if item in items else -1)
-
-
-def _last_index(items, item):
-    here = _index(items[::-1], item)
-    return here if here < 0 else celpy.celtypes.IntType(len(items) - 1 - here)
 
 
 def paths(value, here=()):

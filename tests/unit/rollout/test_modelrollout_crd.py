@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,62 +49,6 @@ def test_a_manifest_with_the_schemas_defaults_means_the_same():
     assert parse_spec(filled) == parse_spec(small)
     assert parse_spec(filled).run_digest == parse_spec(small).run_digest
     SPEC.validate(filled)
-    assert _CHECKS.broken_rules(SCHEMA, filled) == []
-
-
-VALUES = [
-    True, "", "x", "1", "-1", 0, -1, 1, 2, 5, 50, 100, 101, 10**12, 0.5, -2.5, [], {}, [{}],
-    "10s", "1ns", "999999h", "Nobody", "a" * 400, "/", "/v2/x", "*.a.b", {"min": 1}, {"max": 0},
-    {"percent": 3}, {"duration": "1m"}, ["late"],
-]  # fmt: skip
-# What needs loops over steps is the classes' alone.
-ACROSS = re.compile(
-    r"weights never fall|mirror|only one pause|nothing to|min must not|more than one is named"
-    r"|have a quantile|no metric can|must be between"
-)
-
-
-@settings(max_examples=600, deadline=None)
-@given(data=st.data())
-def test_schema_and_classes_refuse_the_same(data):
-    spec = manifest(strategy=data.draw(st.sampled_from(sorted(STRATEGIES))))
-    spec["analysis"]["metrics"] = [
-        {"name": "a", "type": "LatencyRatio", "thresholdRange": {"max": 2}, "quantile": 0.5,
-         "slices": ["carrier"], "minSamples": 10, "dryRun": True},
-    ]  # fmt: skip
-    spec["service"] |= {"hosts": ["a.b"], "timeout": "2s", "modelPath": "/v2/x", "port": 80}
-    spec["template"] |= {"labels": {"a": "b"}, "annotations": {"c": "d"}}
-    where = data.draw(st.sampled_from([path for path in _CHECKS.paths(spec) if path]))
-    if where[:2] in (("template", "inferenceService"), ("template", "servingRuntime")):
-        where = where[:3]
-    *parents, last = where
-    here = spec
-    for part in parents:
-        here = here[part]
-    match data.draw(st.sampled_from(["value", "delete", "unknown"])):
-        case "value":
-            here[last] = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
-        case "delete":
-            del here[last]
-        case "unknown":
-            if isinstance(here[last], dict) and where[:2] not in (
-                ("template", "labels"), ("template", "annotations"),
-                ("template", "inferenceService"), ("template", "servingRuntime"),
-            ):  # fmt: skip
-                here[last]["nobodyKnows"] = 1
-    taken, broken = SPEC.is_valid(spec), []
-    if taken:
-        broken = _CHECKS.broken_rules(SCHEMA, _CHECKS.filled(SCHEMA, copy.deepcopy(spec)))
-    try:
-        parse_spec(spec)
-        said = None
-    except ConfigError as error:
-        said = str(error)
-    if taken and not broken:
-        assert said is None or ACROSS.search(said), (where, said)
-    else:
-        assert said is not None, (where, broken, list(SPEC.iter_errors(spec)))
-        assert "`spec" in said
 
 
 @settings(max_examples=30, deadline=None)
