@@ -27,7 +27,7 @@ def handlers(registry: kopf.OperatorRegistry, settings: OperatorSettings) -> Non
 
     @kopf.on.startup(registry=registry)
     async def begin(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings)
+        configure(settings, own)
         running.append(Operator(own))
         await running[0].begin()
 
@@ -66,8 +66,11 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, running: list[Operator])
             running[0].event(kind, event)
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+def configure(settings: kopf.OperatorSettings, own: OperatorSettings) -> None:
     """Kopf's own settings: watches end by themselves, nothing is written into objects."""
+    # For namespaces that are named, Kopf would ask for all of the cluster's, and for CRDs, at which
+    # it may not look, and see nothing until it has given up.
+    settings.scanning.disabled = bool(own.namespaces)
     settings.watching.server_timeout = 270
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
@@ -96,6 +99,9 @@ def main() -> int:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     # Nor does one per watch event; what was done is logged where it is done.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # Nor do three per health check: Kubernetes tells of those that fail.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("kopf.activities.probe").setLevel(logging.WARNING)
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port)
     registry = kopf.OperatorRegistry()
