@@ -14,6 +14,7 @@
     ├── RegistryError          a model version, alias or transition that is not there
     │   └── AliasConflict      somebody moved the alias since it was read
     ├── DeployError            a git repository that refused a version, or holds what none may touch
+    ├── ClusterError           a Kubernetes cluster that cannot be asked, or refuses what was asked
     ├── PipelineError          a pipeline that cannot be compiled, or a step that broke off
     └── EmbeddedError          a child process of the local stack did not start
 
@@ -126,6 +127,19 @@ class AliasConflict(RegistryError):
 
 class DeployError(ZeroskewError):
     """A version cannot be brought into the git repository that the cluster follows."""
+
+
+class ClusterError(ZeroskewError):
+    """A cluster cannot be asked, or does not hold or allow what was asked for.
+
+    `code` is the API server's HTTP status; 0: it did not come to an answer.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, mend: str | None = None, code: int = 0
+    ) -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.code = code
 
 
 class PipelineError(ZeroskewError):

@@ -1,4 +1,5 @@
-"""Rollout commands: run, analyse, manifest; deploy and rollback are in rollout_gitops.py."""
+"""Rollout commands: run, analyse, manifest; the others are in rollout_gitops.py and
+rollout_cluster.py."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from zeroskew.cli import rollout_gitops
+from zeroskew.cli import rollout_cluster, rollout_gitops
 
 rollout = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ TURN_SECONDS = 0.5
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     rollout_gitops.register(rollout)
+    rollout_cluster.register(rollout)
     app.add_typer(rollout, name="rollout")
 
 
