@@ -42,11 +42,12 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 GATEWAY = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
 GATEWAY_CLASS = Kind("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses", False)
 EVENT = Kind("", "v1", "Event", "events")
+WORKFLOW = Kind("argoproj.io", "v1alpha1", "Workflow", "workflows")
 KINDS = {
     kind.name: kind
     for kind in (
         MODEL_ROLLOUT, DRIFT_MONITOR, PIPELINE_SCHEDULE, INFERENCE_SERVICE, SERVING_RUNTIME,
-        DISRUPTION_BUDGET, DEPLOYMENT, HTTP_ROUTE, GATEWAY, GATEWAY_CLASS, EVENT,
+        DISRUPTION_BUDGET, DEPLOYMENT, HTTP_ROUTE, GATEWAY, GATEWAY_CLASS, EVENT, WORKFLOW,
     )
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from operators.analysis_runner import AnalysisRunner
 from operators.cluster_client import ClusterClient, Conflict, Kind, Refused
 from operators.kfp.client import KfpClient
 from operators.kfp.runs import KfpRuns
+from operators.kfp.workflows import Workflows
 from operators.measurer import Measurer
 from operators.monitor_collector import MonitorCollector
 from operators.monitor_reconciler import MonitorReconciler
@@ -54,7 +55,8 @@ class Operator:
         self.queue.observe = QUEUE_SECONDS.observe
         self.measurer = Measurer(settings.prediction_log, self._monitor_changed)
         self.runs = KfpRuns(
-            KfpClient(settings.kfp, multi_user=settings.kfp_multi_user) if settings.kfp else None
+            KfpClient(settings.kfp, multi_user=settings.kfp_multi_user) if settings.kfp else None,
+            Workflows(self.cluster, "" if settings.kfp_multi_user else settings.kfp_namespace),
         )
         self.collector = MonitorCollector(self.measurer)
         # A queue of its own: pipelines that answer slowly hold up no rollout.

@@ -29,6 +29,8 @@ class OperatorSettings:
     """ZEROSKEW_KFP: address of Kubeflow Pipelines' API server; empty: nothing is started."""
     kfp_multi_user: bool = False
     """ZEROSKEW_KFP_MULTI_USER: `true` where runs belong to the namespaces of their users."""
+    kfp_namespace: str = "kubeflow"
+    """ZEROSKEW_KFP_NAMESPACE: where runs live on a server for one user."""
     kfp_settle_seconds: float = 600.0
     """ZEROSKEW_KFP_SETTLE_SECONDS: how long a request for a run whose answer was lost may take to
     show, before it is asked for again."""
@@ -55,6 +57,7 @@ class OperatorSettings:
             pages=env.get("ZEROSKEW_PAGES", ""),
             kfp=env.get("ZEROSKEW_KFP", ""),
             kfp_multi_user=_boolean(env, "ZEROSKEW_KFP_MULTI_USER"),
+            kfp_namespace=env.get("ZEROSKEW_KFP_NAMESPACE", "") or default.kfp_namespace,
             kfp_settle_seconds=_number(
                 env, "ZEROSKEW_KFP_SETTLE_SECONDS", default.kfp_settle_seconds
             ),

@@ -39,7 +39,9 @@ def main() -> int:
     crds = Path(os.environ["ZEROSKEW_CRDS"])
     with (
         KfpStandIn(pipelines=(PIPELINE,)) as kfp,
-        operator_stage(kubectl, crds, folder, ZEROSKEW_KFP=kfp.url) as stage,
+        operator_stage(
+            kubectl, crds, folder, ZEROSKEW_KFP=kfp.url, ZEROSKEW_KFP_SETTLE_SECONDS="60"
+        ) as stage,
     ):
         runs = retrain_while_killed(
             stage, kfp, folder, kills=given.kills, seed=given.seed, seconds=7200

@@ -59,7 +59,7 @@ def retrain_while_killed(
         assert time.monotonic() < deadline, f"{number} kills in {seconds} s"
     stage.operator.wait_healthy()
     for name in names:
-        # One that was killed between its note and its call is asked for after a minute.
+        # One that was killed between its note and its call is asked for after the time to settle.
         found = stage.wait(
             space, lambda s: (s.get("run") or {}).get("phase") == "Running", 240, name,
             "driftmonitor",
@@ -74,7 +74,7 @@ def retrain_while_killed(
         kfp.end(run["run_id"], dice.choice(["SUCCEEDED", "FAILED"]))
     for name in names:
         ended = stage.wait(
-            space, lambda s: s.get("phase") == "CoolingDown", 240, name, "driftmonitor"
+            space, lambda s: s.get("history") and not s.get("run"), 240, name, "driftmonitor"
         )
         assert len(ended["history"]) == 1
     assert len(kfp.named("m")) == len(names)

@@ -21,6 +21,7 @@ FAILURES = {
     "lost": ["lost"],
     "slow": ["slow"],
     "worst": ["error", "cut"],
+    "ghost": ["ghost"],
 }
 
 
@@ -34,7 +35,9 @@ def kfp():
 def watched(cluster_parts, tmp_path_factory, kfp):
     """A stage whose operator knows the pipelines."""
     folder = tmp_path_factory.mktemp("watched")
-    with operator_stage(*cluster_parts, folder, ZEROSKEW_KFP=kfp.url) as stage:
+    with operator_stage(
+        *cluster_parts, folder, ZEROSKEW_KFP=kfp.url, ZEROSKEW_KFP_SETTLE_SECONDS="40"
+    ) as stage:
         yield stage
 
 
@@ -154,7 +157,7 @@ def test_drift_starts_one_run_that_is_followed_to_its_end(watched, kfp, space, m
 
 
 def test_every_way_to_fail_ends_in_exactly_one_run(watched, kfp, model, tmp_path):
-    """All at a time: a request whose fate is unknown is only repeated after a minute."""
+    """All at a time: a request whose fate is unknown is only repeated after a while."""
     space = watched.namespace()
     serve(watched.operator.predictions, tmp_path / "spool", model, shift=1.0)
     for name, fates in FAILURES.items():
@@ -175,10 +178,39 @@ def test_every_way_to_fail_ends_in_exactly_one_run(watched, kfp, model, tmp_path
     for name in FAILURES:
         (alive,) = kfp.named(f"{name}-", alive=True)
         kfp.end(alive["run_id"], "FAILED", "out of memory")
-        failed = wait(watched, space, phase("CoolingDown"), 40, name)
+        failed = wait(watched, space, lambda s: s.get("retry"), 40, name)
         assert failed["history"][0]["phase"] == "Failed"
-        assert "out of memory" in failed["history"][0]["message"]
+        assert f"#/runs/details/{alive['run_id']}" in failed["history"][0]["message"]
+        assert failed["retry"]["attempts"] == 1
+        assert condition(watched, failed, "RetrainingTriggered") == ("False", "RetryPending")
     apply_deleted(watched, space, FAILURES)
+
+
+def test_a_run_that_failed_is_followed_by_another_and_one_that_kfp_repeats_by_none(
+    watched, kfp, space, model, tmp_path
+):
+    serve(watched.operator.predictions, tmp_path / "spool", model, shift=1.0)
+    often = {"retry": {"limit": 1, "backoff": "5s"}}
+    apply(watched.cluster, monitor(model, space, "again", trigger=often))
+    wait(watched, space, running, name="again")
+    (first,) = kfp.named("again-")
+    kfp.end(first["run_id"], "FAILED")
+    again = wait(watched, space, lambda s: (s.get("run") or {}).get("attempt") == 2, name="again")
+    assert again["run"]["name"] == f"{first['display_name']}-2"
+    wait(watched, space, running, name="again")
+    second = kfp.named("again-")[1]
+    kfp.end(second["run_id"], "FAILED")
+    over = wait(watched, space, phase("CoolingDown"), name="again")
+    assert condition(watched, over, "RetrainingTriggered") == ("False", "CoolingDown")
+    assert "the last of 2 runs" in watched.conditions(over)["RetrainingTriggered"][2]
+    kfp.repeat(second["run_id"])
+    # Nothing but its next turn tells it, and that is a measurement away at most.
+    wait(watched, space, running, 60, "again")
+    kfp.end(second["run_id"], "SUCCEEDED")
+    done = wait(watched, space, phase("CoolingDown"), 60, "again")
+    assert [each["phase"] for each in done["history"]] == ["Succeeded", "Failed"]
+    assert len(kfp.named("again-")) == 2
+    apply_deleted(watched, space, ["again"])
 
 
 def apply_deleted(stage, space, names):
@@ -265,7 +297,7 @@ def test_suspended_manual_and_dry(watched, kfp, space, model, tmp_path):
     apply_deleted(watched, space, ["still", "asks", "dry"])
     until(lambda: not any(f'namespace="{space}"' in each and "drift" in each
                           for each in watched.operator.measured()))  # fmt: skip
-    assert run["state"] == "RUNNING"
+    assert run["run_id"] not in kfp.terminated
 
 
 def test_reports_of_audits_and_live_performance_count_and_labels_hold_back(

@@ -171,7 +171,7 @@ def _decide(turn: Turn) -> Turn:
 def _approve(turn: Turn) -> Turn:
     """A decision of a manual trigger waits for its name; a stale one is dropped."""
     decision, status = turn.status.decision, turn.status
-    if decision is None or turn.spec.suspend:
+    if decision is None or turn.spec.suspend or status.run is not None:
         return turn
     other = status.version != decision.champion
     over = not breached(turn.spec, status.metrics)

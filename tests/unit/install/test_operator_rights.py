@@ -20,6 +20,7 @@ from operators.cluster_client import (
     MODEL_ROLLOUT,
     PIPELINE_SCHEDULE,
     SERVING_RUNTIME,
+    WORKFLOW,
 )
 from operators.object_cache import SELECTORS
 
@@ -38,6 +39,7 @@ NEEDS = {
     GATEWAY: {"get"},
     GATEWAY_CLASS: {"get"},
     EVENT: {"create", "list"},
+    WORKFLOW: {"list"},
 }
 
 

@@ -46,6 +46,8 @@ class ServerRun:
     """Somebody asked for its end; it is over then."""
     cancelled: bool = False
     """By a person."""
+    noticed: bool = False
+    """By the monitor, before it was over."""
     revived: datetime | None = None
     past: list[tuple[datetime, datetime]] = field(default_factory=list)
     """When it went on before somebody had it repeated."""
@@ -124,6 +126,9 @@ class World:
         status, actions = step(self.spec, before, self._see(reachable), self.now, monitor=NAME)
         if store == "failed":
             return
+        for run in self.runs:
+            # Between two turns an end may come and go; then nobody can know whose wish it was.
+            run.noticed |= reachable and run.cancelled and run.phase(self.now) == "Ending"
         self.status = status
         if store == "killed":
             self.measurement, self.refused = None, {}
