@@ -18,6 +18,7 @@ from operators.kfp.request import RunRequest, fitting
 from operators.kfp.runs import KfpRuns
 from operators.measurer import Measurer
 from operators.monitor_collector import MonitorCollector, Seen
+from operators.notifications import Notifier
 from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS, RETRAININGS
@@ -63,12 +64,13 @@ class MonitorReconciler:
         runs: KfpRuns,
         collector: MonitorCollector,
         settle: timedelta = SETTLE,
+        notifier: Notifier | None = None,
     ) -> None:
         """`settle`: how long a request for a run may take to show."""
         self._settle = settle
         self._cache, self._registry = cache, registry
         self._measurer, self._runs, self._collector = measurer, runs, collector
-        self._writer = ObjectWriter(cluster, cache, DRIFT_MONITOR)
+        self._writer = ObjectWriter(cluster, cache, DRIFT_MONITOR, notifier)
         self._specs: dict[str, MonitorSpec] = {}
 
     async def __call__(self, key: ObjectKey) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from operators.cluster_client import ClusterClient, Conflict, Kind, Refused
 from operators.merge_patch import merge_patch
+from operators.notifications import Notifier
 from operators.object_cache import ObjectCache, ObjectKey
 
 MERGE_TRIES = 5
@@ -22,8 +23,12 @@ log = logging.getLogger(__name__)
 class ObjectWriter:
     """What it wrote is in the cache at once, before a watch tells."""
 
-    def __init__(self, cluster: ClusterClient, cache: ObjectCache, kind: Kind) -> None:
+    def __init__(
+        self, cluster: ClusterClient, cache: ObjectCache, kind: Kind, notifier: Notifier | None
+    ) -> None:
+        """`notifier`: tells people of events; None: nobody does."""
         self._cluster, self._cache, self._kind = cluster, cache, kind
+        self._notifier = notifier
 
     async def status(
         self, key: ObjectKey, body: Mapping[str, Any], status: Mapping[str, Any]
@@ -87,8 +92,7 @@ class ObjectWriter:
         said = (metadata["uid"], metadata.get("generation"), since, reason, message)
         digest = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
         moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        try:
-            await self._cluster.create({
+        event: dict[str, Any] = {
                 "apiVersion": "v1",
                 "kind": "Event",
                 "metadata": {"name": f"{key[1]}.{digest}", "namespace": key[0]},
@@ -103,7 +107,12 @@ class ObjectWriter:
                 "lastTimestamp": moment,
                 "count": 1,
                 "source": {"component": "zeroskew-operator"},
-            })  # fmt: skip
+            }  # fmt: skip
+        if self._notifier is not None:
+            event["metadata"]["labels"] = self._notifier.label(event)
+        try:
+            if await self._cluster.create(event) and self._notifier is not None:
+                self._notifier.told(event)
         except Refused as error:
             # What happened matters more than that it is told.
             log.warning("event of %s/%s was refused: %s", *key, error)

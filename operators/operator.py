@@ -21,6 +21,7 @@ from operators.kfp.workflows import Workflows
 from operators.measurer import Measurer
 from operators.monitor_collector import MonitorCollector
 from operators.monitor_reconciler import MonitorReconciler
+from operators.notifications import Notifier
 from operators.object_cache import SELECTORS, ObjectCache, ObjectKey
 from operators.operator_metrics import QUEUE_SECONDS, RELISTS, ROLLOUTS
 from operators.operator_settings import OperatorSettings
@@ -30,6 +31,7 @@ from operators.rollout_reconciler import RolloutReconciler
 from operators.schedule.collector import ScheduleCollector
 from operators.schedule.reconciler import ScheduleReconciler
 from operators.work_queue import WorkQueue
+from zeroskew.notifications import load_notifications
 
 LIST_AGAIN_SECONDS = 2.0
 
@@ -46,8 +48,13 @@ class Operator:
         self.cache = ObjectCache(self._changed, self._monitor_changed, self._schedule_changed)
         self.analyses = AnalysisRunner(settings.prediction_log, settings.pages, self._changed)
         self.promoter = Promoter(self._promoted)
+        self.notifier = (
+            Notifier(self.cluster, load_notifications(settings.notifications))
+            if settings.notifications
+            else None
+        )
         self.reconciler = RolloutReconciler(
-            self.cluster, self.cache, self.registry, self.analyses, self.promoter
+            self.cluster, self.cache, self.registry, self.analyses, self.promoter, self.notifier
         )
         self.queue: WorkQueue[ObjectKey] = WorkQueue(
             self.reconciler, settings.workers, expected=(Conflict, Refused, PromotionFailed)
@@ -69,6 +76,7 @@ class Operator:
                 self.runs,
                 self.collector,
                 timedelta(seconds=settings.kfp_settle_seconds),
+                self.notifier,
             ),
             settings.workers,
             expected=(Conflict, Refused),
@@ -78,7 +86,7 @@ class Operator:
         self.schedule_queue: WorkQueue[ObjectKey] = WorkQueue(
             ScheduleReconciler(
                 self.cluster, self.cache, self.runs, self.schedules,
-                timedelta(seconds=settings.kfp_settle_seconds),
+                timedelta(seconds=settings.kfp_settle_seconds), self.notifier,
             ),
             settings.workers,
             expected=(Conflict, Refused),
@@ -92,6 +100,8 @@ class Operator:
         """Work starts once everything was listed: before, what is there would look missing."""
         prometheus_client.REGISTRY.register(self.collector)
         prometheus_client.REGISTRY.register(self.schedules)
+        if self.notifier is not None:
+            await self.notifier.begin(self.settings.namespaces)
         self._listing = asyncio.create_task(self._keep_listing())
 
     async def end(self) -> None:
@@ -102,6 +112,8 @@ class Operator:
         await self.queue.stop()
         await self.monitor_queue.stop()
         await self.schedule_queue.stop()
+        if self.notifier is not None:
+            await self.notifier.end()
         await self.measurer.stop()
         await self.runs.close()
         await self.analyses.stop()

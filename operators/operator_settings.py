@@ -34,6 +34,8 @@ class OperatorSettings:
     kfp_settle_seconds: float = 600.0
     """ZEROSKEW_KFP_SETTLE_SECONDS: how long a request for a run whose answer was lost may take to
     show, before it is asked for again."""
+    notifications: str = ""
+    """ZEROSKEW_NOTIFICATIONS: file that says who is told of what; empty: nobody."""
     workers: int = 8
     """ZEROSKEW_OPERATOR_WORKERS: rollouts, and monitors, worked on at a time."""
     relist_seconds: float = 60.0
@@ -61,6 +63,7 @@ class OperatorSettings:
             kfp_settle_seconds=_number(
                 env, "ZEROSKEW_KFP_SETTLE_SECONDS", default.kfp_settle_seconds
             ),
+            notifications=env.get("ZEROSKEW_NOTIFICATIONS", ""),
             workers=max(1, int(_number(env, "ZEROSKEW_OPERATOR_WORKERS", default.workers))),
             relist_seconds=max(
                 1.0, _number(env, "ZEROSKEW_OPERATOR_RELIST_SECONDS", default.relist_seconds)
@@ -72,6 +75,7 @@ class OperatorSettings:
         when it is first used."""
         from operators.kfp.client import KfpClient
         from operators.registry_reader import RegistryReader
+        from zeroskew.notifications import load_notifications
         from zeroskew.serving.log_sink import check_sink
 
         for value, name, what in (
@@ -86,6 +90,8 @@ class OperatorSettings:
             check_sink(self.pages)
         if self.kfp:
             KfpClient(self.kfp)
+        if self.notifications:
+            load_notifications(self.notifications)
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

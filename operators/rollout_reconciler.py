@@ -29,6 +29,7 @@ from operators.cluster_client import (
 )
 from operators.diagnosis.kserve_warnings import KServeWarnings
 from operators.gateway_reader import GatewayReader
+from operators.notifications import Notifier
 from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
@@ -76,12 +77,13 @@ class RolloutReconciler:
         registry: RegistryReader,
         analyses: AnalysisRunner,
         promoter: Promoter,
+        notifier: Notifier | None = None,
     ) -> None:
         self._cluster, self._cache = cluster, cache
         self._registry, self._analyses, self._promoter = registry, analyses, promoter
         self._gateways = GatewayReader(cluster)
         self._warnings = KServeWarnings(cluster)
-        self._writer = ObjectWriter(cluster, cache, MODEL_ROLLOUT)
+        self._writer = ObjectWriter(cluster, cache, MODEL_ROLLOUT, notifier)
         self.phases: dict[ObjectKey, str] = {}
         """What every rollout's phase was at its last turn."""
 

@@ -17,6 +17,7 @@ from typing import Any
 from operators.cluster_client import PIPELINE_SCHEDULE, ClusterClient, Conflict
 from operators.kfp.request import RunRequest
 from operators.kfp.runs import KfpRuns
+from operators.notifications import Notifier
 from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS
@@ -58,11 +59,12 @@ class ScheduleReconciler:
         runs: KfpRuns,
         collector: ScheduleCollector,
         settle: timedelta = SETTLE,
+        notifier: Notifier | None = None,
     ) -> None:
         """`settle`: how long a request for a run may take to show."""
         self._cache, self._runs, self._collector = cache, runs, collector
         self._settle = settle
-        self._writer = ObjectWriter(cluster, cache, PIPELINE_SCHEDULE)
+        self._writer = ObjectWriter(cluster, cache, PIPELINE_SCHEDULE, notifier)
         self._specs: dict[str, ScheduleSpec] = {}
 
     async def __call__(self, key: ObjectKey) -> float | None:
