@@ -79,6 +79,22 @@ def test_the_storage_initializer_gets_the_component_of_it(helm, kustomize):
     assert found == wanted
 
 
+@pytest.mark.parametrize("first", ["namespaced-operator", "notifications"])
+def test_components_of_the_operator_go_together(first, overlay):
+    both = ["namespaced-operator", "notifications"]
+    made = keyed(overlay("base", *(f"components/{n}" for n in sorted(both, key=first.__ne__))))
+    pod = made["Deployment", "zeroskew", "zeroskew-operator"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    told = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert told["ZEROSKEW_NAMESPACES"] == "models"
+    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    file = told["ZEROSKEW_NOTIFICATIONS"]
+    assert file.startswith(mounted["notifications"] + "/")
+    settings = made["ConfigMap", "zeroskew", "zeroskew-notifications"]["data"]
+    assert file.rpartition("/")[2] in settings
+    assert ("ClusterRoleBinding", "", "zeroskew-operator") not in made
+
+
 def test_an_operator_for_some_namespaces_is_the_component_for_it(kustomize, helm, tmp_path):
     objects = keyed(helm(None, "operator.namespaces={team,other}"))
     assert ("ClusterRoleBinding", "", "zeroskew-operator") not in objects
