@@ -15,6 +15,7 @@ from conftest import crd_folder, missing, require
 from envoy_gateway import CONTROLLER, PROGRAMS, EnvoyGateway
 from own_network import NotPermitted
 from scipy.stats import binom
+from test_gateway_reader import look
 
 from zeroskew.rollout.http_route import http_route, read_http_route
 from zeroskew.rollout.names import service_name
@@ -218,6 +219,35 @@ def test_a_clients_request_id_is_replaced_by_the_gateways(gateway, traffic):
         ids = [identity for each in asked for identity in each["x-request-id"]]
         assert len(set(ids)) == 100
         assert not [identity for identity in ids if identity.startswith("mine")]
+
+
+def test_its_class_lists_no_features_and_it_is_known_all_the_same(gateway):
+    status = gateway.cluster.get("gatewayclass", "envoy")["status"]
+    assert [each["type"] for each in status["conditions"] if each["status"] == "True"] == [
+        "Accepted"
+    ]
+    assert not status.get("supportedFeatures"), "then the list should be read, not guessed"
+    seen = look(gateway.cluster, 10, "ml", namespace=NAMESPACE)
+    assert (seen.exists, seen.mirrors) == (True, True)
+
+
+def test_a_gateway_that_does_not_look_serves_by_what_it_knows(gateway, traffic):
+    before = plan_of("before", weight=0, mirror=0)
+    serve(gateway, traffic, before)
+    after = plan_of("after", weight=100, mirror=0)
+    gateway.freeze()
+    try:
+        apply(gateway.cluster, http_route(after, MODEL, NAMESPACE))
+        route = gateway.cluster.get("httproute", MODEL.replace("_", "-"), "-n", NAMESPACE)
+        seen = read_http_route(route, MODEL)
+        assert seen.plan == after
+        assert seen.accepted, "of the generation before"
+        assert not seen.live
+        assert traffic.ask(before.entrance.path, 50)[0] == {"1": 50}
+    finally:
+        gateway.freeze(False)
+    serve(gateway, traffic, after)
+    assert traffic.ask(after.entrance.path, 50)[0] == {"2": 50}
 
 
 def test_a_route_to_a_version_without_a_service_is_not_resolved(gateway):

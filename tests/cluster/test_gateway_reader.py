@@ -56,14 +56,16 @@ def gateways(api_server):
     return api_server
 
 
-def look(gateways, percent, *names):
+def look(cluster, percent, *names, namespace="default"):
+    """What the operator sees of these Gateways, for a rollout that mirrors so much."""
+
     async def ask():
-        config = KubeConfig.from_file(str(gateways.kubeconfig))
+        config = KubeConfig.from_file(str(cluster.kubeconfig))
         client = ClusterClient(AsyncClient(config=config, trust_env=False))
         try:
             references = [GatewayRef(name) for name in names]
             reader = GatewayReader(client)
-            return await reader.look(references, "default", needed_features(percent))
+            return await reader.look(references, namespace, needed_features(percent))
         finally:
             await client.close()
 
