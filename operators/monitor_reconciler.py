@@ -23,7 +23,7 @@ from operators.object_cache import ObjectCache, ObjectKey
 from operators.object_writer import ObjectWriter
 from operators.operator_metrics import ACTIONS, FAILURES, RECONCILE_SECONDS, RETRAININGS
 from operators.registry_reader import RegistryReader
-from zeroskew.cluster.annotations import APPROVE
+from zeroskew.cluster.annotations import APPROVE, TRIGGER
 from zeroskew.errors import ConfigError, ServingError
 from zeroskew.monitoring.monitor_machine import SETTLE, refuse, runs_to_look_at, step
 from zeroskew.monitoring.monitor_observations import (
@@ -148,6 +148,7 @@ class MonitorReconciler:
             runs=runs,
             labels=labels,
             approval=annotations.get(APPROVE),
+            request=annotations.get(TRIGGER),
         )
 
     async def _act(

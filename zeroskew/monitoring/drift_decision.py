@@ -20,6 +20,8 @@ from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Tally
 from zeroskew.rollout.rollout_steps import as_timedelta
 
 WEEK = timedelta(days=7)
+REQUESTED = "Requested"
+"""Reason of a decision that a person has made."""
 GROWTH = 3
 LONGEST_PAUSE = timedelta(days=1)
 
@@ -69,14 +71,49 @@ def decide(
     )
 
 
+def decide_by_request(
+    spec: MonitorSpec,
+    request: str,
+    measurement: Measurement,
+    previous: str | None,
+    generation: int,
+    now: datetime,
+) -> Decision:
+    """The decision that a person has made; the same for the same request."""
+    parts = [spec.model_ref.name, REQUESTED, request]
+    return Decision(
+        checksum=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+        reason=REQUESTED,
+        message=f"a person asked for it by the annotation zeroskew.dev/trigger={request}",
+        dominant_metric="",
+        failed_metrics=(),
+        model=spec.model_ref.name,
+        champion=measurement.version,
+        previous=previous,
+        generation=generation,
+        window_start=measurement.window_start,
+        window_end=measurement.window_end,
+        rows=measurement.rows,
+        at=now,
+    )
+
+
 def held_back(
-    spec: MonitorSpec, status: MonitorStatus, labelled: float | None, now: datetime
+    spec: MonitorSpec,
+    status: MonitorStatus,
+    labelled: float | None,
+    now: datetime,
+    *,
+    cools: bool = True,
 ) -> tuple[str, str] | None:
-    """Reason and text why no decision may be acted on now; None: it may."""
+    """Reason and text why no decision may be acted on now; None: it may.
+
+    `cools`: False for a person's decision, which waits for no cooldown.
+    """
     trigger = spec.trigger
     if status.run is not None and trigger.concurrency_policy == "Forbid":
         return "RunInProgress", f"{status.run.name} is still going on"
-    if (until := cooling_until(spec, status)) and now < until:
+    if cools and (until := cooling_until(spec, status)) and now < until:
         return "CoolingDown", _cooling_text(spec, status, until)
     recent = sum(at > now - WEEK for at in _decided(status).values())
     if recent >= trigger.max_runs_per_week:

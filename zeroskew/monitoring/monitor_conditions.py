@@ -12,6 +12,8 @@ from zeroskew.monitoring.monitor_spec import MonitorSpec
 from zeroskew.monitoring.monitor_state import MonitorStatus, PendingRetry, Phase, Tally
 from zeroskew.rollout.rollout_conditions import merged
 
+LONGEST_REQUEST = 128
+
 State = Literal["True", "False", "Unknown"]
 _Said = tuple[str, State, str, str]
 
@@ -30,6 +32,7 @@ def described(
         _data(spec, status, seen),
         _drift(spec, status),
         _triggered(spec, status, seen, held, now),
+        *_request(status, seen),
     ]
     return replace(
         status,
@@ -130,6 +133,28 @@ def _triggered(
         return "RetrainingTriggered", "True", "RunInProgress", status.run.name
     state, reason, text = _not_triggered(spec, status, seen, held, now)
     return "RetrainingTriggered", state, reason, text[:1024]
+
+
+def _request(status: MonitorStatus, seen: MonitorObservations) -> list[_Said]:
+    """What became of a person's request; nothing as long as there was none."""
+    answer = status.answer
+    asked = request_value(seen.request)
+    if asked and (answer is None or answer.value != asked):
+        text = f"{asked} is not answered yet"
+        if status.run is not None:
+            text = f"{text}: {status.run.name} is to end first"
+        elif seen.champion is None:
+            text = f"{text}: {seen.registry_message or 'the registry names no champion'}"
+        return [("RequestTaken", "Unknown", "Waiting", text)]
+    if answer is None:
+        return []
+    text = f"{answer.value}: {answer.message}"
+    return [("RequestTaken", "True" if answer.taken else "False", answer.reason, text[:1024])]
+
+
+def request_value(annotation: str | None) -> str:
+    """As it is remembered, and compared: cut to what a status holds."""
+    return (annotation or "").strip()[:LONGEST_REQUEST]
 
 
 def _not_triggered(

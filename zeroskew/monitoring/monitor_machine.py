@@ -12,9 +12,10 @@ What holds at every call:
   on, but for `concurrencyPolicy: Replace`, where the old one is seen to have ended first.
 - A decision is acted on at most once and `retry.limit` times again, after a run that failed, under
   another name each time; never after one that succeeded or that a person ended.
-- Two decisions are at least the cooldown apart, and no more than `maxRunsPerWeek` in seven days.
-- A metric that acts has failed in as many measurements in a row as it must, each of other rows,
-  all of one champion, all with samples enough.
+- A decision is at least the cooldown after another, and no more than `maxRunsPerWeek` are made in
+  seven days. What a person asks for waits for no cooldown, and keeps every other limit.
+- Unless a person asks, a metric that acts has failed in as many measurements in a row as it must,
+  each of other rows, all of one champion, all with samples enough.
 - Suspended, nothing is measured and nothing started; a run that was started is followed to its end.
 """
 
@@ -25,6 +26,7 @@ from datetime import datetime, timedelta
 
 from zeroskew.errors import ConfigError
 from zeroskew.monitoring.drift_decision import breached, decide, held_back
+from zeroskew.monitoring.machine.request import obey
 from zeroskew.monitoring.machine.runs import follow, kept, retry, run_name, start, unsure
 from zeroskew.monitoring.machine.turn import SETTLE, Turn
 from zeroskew.monitoring.monitor_conditions import described, refused
@@ -61,7 +63,7 @@ def step(
     turn = Turn(spec, status, observations, now.replace(microsecond=0), monitor, settle)
     turn = follow(turn)
     turn = _count(turn)
-    turn = retry(turn)
+    turn = retry(obey(turn))
     turn = _decide(turn)
     turn = _measure(turn)
     return described(turn.spec, turn.status, turn.seen, turn.held, turn.now), turn.actions

@@ -88,6 +88,8 @@ class MonitorObservations:
     labels: LabelsSeen = LabelsSeen()
     approval: str | None = None
     """Value of the annotation `zeroskew.dev/approve`."""
+    request: str | None = None
+    """Value of the annotation `zeroskew.dev/trigger`: a new one asks for a run now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,20 @@ class PendingRetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a person's request for a run; each is answered once."""
+
+    __pydantic_config__ = CAMEL
+
+    value: str
+    """Of the annotation."""
+    taken: bool
+    reason: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorStatus:
     __pydantic_config__ = CAMEL
 
@@ -147,4 +161,6 @@ class MonitorStatus:
     retry: PendingRetry | None = None
     history: tuple[Run, ...] = ()
     """Newest first."""
+    answer: Answer | None = None
+    """To the last request."""
     conditions: tuple[Condition, ...] = ()

@@ -90,8 +90,10 @@ class WindowReader:
         Raises `ServingError` if it cannot be written.
         """
         decision = kept.decision
-        worst = next(m for m in kept.measurement.metrics if m.name == decision.dominant_metric)
-        value = worst.value
+        metrics = {metric.name: metric for metric in kept.measurement.metrics}
+        worst = metrics.get(decision.dominant_metric)
+        # A person's decision has no metric behind it.
+        value = worst.value if worst is not None else None
         return write_report(
             self.log_of(spec),
             Report(

@@ -85,6 +85,7 @@ class World:
     drifted: bool = True
     labelled: float | None = 1.0
     approval: str | None = None
+    request: str | None = None
     runs: list[ServerRun] = field(default_factory=list)
     late: list[tuple[datetime, str]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -149,6 +150,7 @@ class World:
             runs=seen,
             labels=LabelsSeen(self.labelled),
             approval=self.approval,
+            request=self.request,
         )
 
     def _observed(self, name: str, reachable: bool) -> RunObserved:

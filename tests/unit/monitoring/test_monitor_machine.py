@@ -80,7 +80,7 @@ SEQUENCE = st.lists(
         ),
         st.sampled_from(
             ["", "", "", "", "calm", "drift", "drift", "champion", "suspend", "resume", "approve",
-             "cancel", "revive"]
+             "cancel", "revive", "request"]
         ),
     ),
     min_size=30,
@@ -121,6 +121,8 @@ def test_whatever_happens_nothing_is_started_twice_or_too_often(
             here.spec = free.model_copy(update={"suspend": event == "suspend"})
         elif event == "approve" and here.status.decision is not None:
             here.approval = run_name("fraud", here.status.decision.checksum)
+        elif event == "request":
+            here.request = f"at {here.now}"
         elif event in ("cancel", "revive"):
             getattr(here, event)()
         here.turn(**turn)
@@ -159,15 +161,20 @@ def check_decisions(here):
     moments = sorted({action.decision.at for _, action in here.decided})
     assert len(moments) == len({action.decision.checksum for _, action in here.decided})
     cooldown = as_timedelta(here.spec.trigger.cooldown)
-    assert all(b - a >= cooldown for a, b in itertools.pairwise(moments))
+    by_hand = {a.decision.at for _, a in here.decided if a.decision.reason == "Requested"}
+    assert all(b - a >= cooldown or b in by_hand for a, b in itertools.pairwise(moments))
+    requests = [a.decision.message for _, a in here.decided if a.decision.at in by_hand]
+    assert len(set(requests)) == len(by_hand), "one decision for a request, and none twice"
     for at in moments:
         assert sum(at - timedelta(days=7) < other <= at for other in moments) <= 2
-        for one in here.runs:
+        for one in here.runs if at not in by_hand else ():
             if not one.ghost and one.phase(here.now) == "Succeeded" and one.over_at < at:
                 assert at - one.over_at >= cooldown - timedelta(seconds=1)
     for decision in {
         action.decision.checksum: action.decision for _, action in here.decided
     }.values():
+        if decision.reason == "Requested":
+            continue
         failing = [
             each for each in here.measured
             if each.at <= decision.at + timedelta(seconds=1) and each.version == decision.champion
@@ -490,3 +497,99 @@ def test_a_wrong_spec_is_named_in_a_condition_and_changes_nothing():
     assert status.phase == "Failed"
     assert status.samples == 7
     assert "spec.interval" in status.conditions[0].message
+
+
+def answer(world):
+    return world.status.answer and (world.status.answer.taken, world.status.answer.reason)
+
+
+def test_a_person_gets_a_run_without_drift_and_without_a_cooldown():
+    here = world(cooldown="24h")
+    here.drifted = False
+    run(here, 30)
+    here.request = "one"
+    here.turn()
+    assert answer(here) == (True, "Started")
+    assert conditions(here)["RequestTaken"] == ("True", "Started")
+    assert here.status.decision.reason == "Requested"
+    (record,) = here.records.values()
+    assert record.measurement.version == here.champion
+    while here.status.run is not None:
+        run(here, 1)
+    run(here, 60)
+    assert len(here.runs) == 1, "asked for once, it runs once"
+    here.request = "two"
+    here.turn()
+    assert answer(here) == (True, "Started")
+    assert len({each.name for each in here.runs}) == 2
+
+
+def test_a_request_never_runs_beside_another_run_and_says_why():
+    here = world()
+    until_run(here)
+    name = here.status.run.name
+    here.request = "one"
+    here.turn()
+    assert answer(here) == (False, "RunInProgress")
+    assert conditions(here)["RequestTaken"] == ("False", "RunInProgress")
+    assert name in here.status.answer.message
+    while here.status.run is not None:
+        run(here, 1)
+    assert len(here.runs) == 1, "it does not wait in line"
+
+
+def test_a_request_replaces_a_run_where_that_is_the_policy():
+    here = world(concurrencyPolicy="Replace")
+    until_run(here)
+    first = here.status.run.name
+    here.request = "one"
+    while answer(here) is None:
+        run(here, 1)
+    assert answer(here) == (True, "Started")
+    old, new = here.runs
+    assert old.name == first
+    assert old.stopped
+    assert new.name == run_name("fraud", here.status.decision.checksum)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"policy": "Disabled"}, "Disabled"),
+        ({"dryRun": True}, "DryRun"),
+        ({"spec": {"suspend": True}}, "Suspended"),
+        ({"labels": {"minFraction": 0.9}}, "LabelsMissing"),
+    ],
+)
+def test_what_forbids_a_run_forbids_one_that_is_asked_for(changes, reason):
+    here = world(**changes)
+    here.labelled = 0.5
+    here.request = "one"
+    run(here, 5)
+    assert answer(here) == (False, reason)
+    assert conditions(here)["RequestTaken"] == ("False", reason)
+    assert not here.runs
+
+
+def test_requests_keep_the_weekly_limit():
+    here = world(maxRunsPerWeek=2)
+    here.drifted = False
+    for number in range(3):
+        here.request = str(number)
+        here.turn()
+        while here.status.run is not None:
+            run(here, 5)
+    assert answer(here) == (False, "WeeklyLimit")
+    assert len(here.runs) == 2
+
+
+def test_a_request_waits_for_a_registry_that_is_silent():
+    here = world()
+    here.champion = None
+    here.request = "one"
+    here.turn()
+    assert answer(here) is None
+    assert conditions(here)["RequestTaken"] == ("Unknown", "Waiting")
+    here.champion = "1"
+    here.turn()
+    assert answer(here) == (True, "Started")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from zeroskew.monitoring.drift_decision import (
+    REQUESTED,
     WEEK,
     breached,
     cooling_until,
@@ -184,7 +185,9 @@ def _ended(turn: Turn, run: Run, seen: RunObserved) -> Turn:
     turn = turn.change(run=None, history=kept(turn, (over, *turn.status.history)))
     decision = turn.status.decision
     # Who cancelled it, or wanted another in its place, does not want it repeated.
+    # So does who asked for it by hand: he sees how it went.
     wanted = not run.replaced and run.stopped != CANCELLED
+    wanted = wanted and decision is not None and decision.reason != REQUESTED
     if not good and wanted and decision is not None and decision.checksum == run.checksum:
         return _wait_for_retry(turn, over)
     if good:
