@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from command_line import as_json, zeroskew
 from kfp_stand_in import KfpStandIn
 from operator_stage import apply, operator_stage, register
 from served_predictions import serve
@@ -337,3 +338,30 @@ def test_reports_of_audits_and_live_performance_count_and_labels_hold_back(
     wait(watched, space, running, 90, "audited")
     assert len(kfp.named("audited-")) == 1
     apply_deleted(watched, space, ["audited"])
+
+
+def test_a_person_starts_a_run_by_command_and_is_told_why_there_is_no_second(
+    watched, space, model, kfp
+):
+    """Nothing was served and nothing drifts: he asks for it."""
+    apply(watched.cluster, monitor(model, space))
+    config, at = watched.cluster.kubeconfig, ("watch", "-n", space)
+    before = len(kfp.runs)
+    said = zeroskew(config, "monitor", "trigger", *at, "--wait", "120")
+    assert "Started" in said
+    status = watched.wait(
+        space, lambda s: s.get("run", {}).get("id"), name="watch", kind="driftmonitor"
+    )
+    assert status["decision"]["reason"] == "Requested"
+    assert len(kfp.runs) == before + 1
+    said = zeroskew(config, "monitor", "trigger", *at, "--wait", "120", code=3)
+    assert "RunInProgress" in said
+    assert len(kfp.runs) == before + 1
+    conditions = watched.conditions(watched.status(space, "watch", "driftmonitor"))
+    assert conditions["RequestTaken"][:2] == ("False", "RunInProgress")
+    assert status["run"]["name"] in zeroskew(config, "monitor", "status", *at)
+    seen = as_json(config, "monitor", "status", *at)
+    assert seen["status"]["answer"]["reason"] == "RunInProgress"
+    apply(watched.cluster, monitor(model, space, suspend=True))
+    said = zeroskew(config, "monitor", "trigger", *at, code=1)
+    assert "spec.suspend" in said

@@ -21,6 +21,7 @@ GROUPS = (
     "serving",
     "rollout",
     "monitor",
+    "doctor",
     "embedded",
 )
 """Modules of this folder; each one's `register(app)` adds its commands."""

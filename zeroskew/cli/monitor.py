@@ -18,6 +18,7 @@ COMMANDS = (
     "monitor_freshness",
     "monitor_page",
     "monitor_report",
+    "monitor_cluster",
 )
 """Modules of this folder; each one's `register(monitor)` adds its commands."""
 

@@ -548,7 +548,8 @@ def test_a_request_replaces_a_run_where_that_is_the_policy():
     assert answer(here) == (True, "Started")
     old, new = here.runs
     assert old.name == first
-    assert old.stopped
+    over = next(each for each in here.status.history if each.name == first)
+    assert "replaced" in over.message
     assert new.name == run_name("fraud", here.status.decision.checksum)
 
 
