@@ -340,6 +340,7 @@ def test_reports_of_audits_and_live_performance_count_and_labels_hold_back(
     apply_deleted(watched, space, ["audited"])
 
 
+@pytest.mark.timeout(900)
 def test_a_person_starts_a_run_by_command_and_is_told_why_there_is_no_second(
     watched, space, model, kfp
 ):

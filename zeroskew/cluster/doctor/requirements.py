@@ -43,12 +43,16 @@ MINE = (
 _KEEPS = "get list watch create patch delete"
 OPERATORS = (
     *_rights("zeroskew.dev", "modelrollouts", "get list watch patch"),
-    *_rights("zeroskew.dev", "driftmonitors", "get list watch"),
-    *_rights("zeroskew.dev", "modelrollouts/status driftmonitors/status", "patch update"),
+    *_rights("zeroskew.dev", "driftmonitors pipelineschedules", "get list watch"),
+    *_rights(
+        "zeroskew.dev",
+        "modelrollouts/status driftmonitors/status pipelineschedules/status",
+        "patch update",
+    ),
     *_rights("serving.kserve.io", "inferenceservices servingruntimes", _KEEPS),
     *_rights("gateway.networking.k8s.io", "httproutes", _KEEPS),
     *_rights("policy", "poddisruptionbudgets", _KEEPS),
     *_rights("apps", "deployments", "get list watch"),
-    *_rights("", "events", "create patch"),
+    *_rights("", "events", "create list patch"),
 )
 """What the operator does in a namespace of models."""
