@@ -23,6 +23,7 @@ SOURCES = {
     "DriftMonitor": (
         "zeroskew/monitoring/monitor_conditions.py", "zeroskew/monitoring/monitor_machine.py",
         "zeroskew/monitoring/drift_decision.py", "zeroskew/monitoring/machine/runs.py",
+        "zeroskew/monitoring/machine/request.py",
         "operators/monitor_reconciler.py",
     ),
     "PipelineSchedule": (
