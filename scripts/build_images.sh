@@ -4,9 +4,9 @@
 #
 #   scripts/build_images.sh BASE IMAGE… [-- OPTIONS OF buildah bud]
 #
-# BASE: what images/*/Containerfile build on, best with its digest. IMAGE: operator, platform; also
-# trainer (on the platform image just built) and triton (where BASE is Triton's), which are built and
-# not started. Pip's own settings count: a local `find-links` folder is mounted for the build.
+# BASE: what images/*/Containerfile build on, best with its digest. IMAGE: operator, platform, trainer
+# (on the platform image just built); also triton (where BASE is Triton's), which checks itself while
+# it is built. Pip's own settings count: a local `find-links` folder is mounted for the build.
 #
 #   scripts/build_images.sh docker.io/library/python:3.11-slim-bookworm operator platform
 #
@@ -66,7 +66,9 @@ for image in "${images[@]}"; do
       [[ $status == 2 && $said == *ZEROSKEW_MLFLOW* ]] || { echo "the operator did not start" >&2; exit 1; } ;;
     platform)
       start "$name" python -c '
-import os, components.train, pipelines.run, ray.util.client, torch, zeroskew.training
+import importlib.util, os
+import boto3, feast.infra.registry.s3, mlflow, onnxruntime, pipelines.run, ray.util.client
+assert importlib.util.find_spec("torch") is None
 assert os.getuid() == 10001
 try:
     open("/opt/zeroskew/x", "w")
@@ -75,9 +77,13 @@ except OSError as error:
 else:
     raise SystemExit("the root can be written to")
 open("/tmp/x", "w").close()
-print("torch", torch.__version__, "as user", os.getuid())'
-      start "$name" mlflow --version
+print("as user", os.getuid())'
+      start "$name" mlflow --version ;;
+    trainer)
+      start "$name" python -c '
+import evidently, onnxscript, ray.train.torch, ray.tune, torch, zeroskew.training.train
+print("torch", torch.__version__, "CUDA", torch.version.cuda)'
       start "$name" ray --version ;;
   esac
-  [[ $image == operator || $image == platform ]] && echo "== $name started as user 10001 on a read-only root"
+  [[ $image != triton ]] && echo "== $name started as user 10001 on a read-only root"
 done

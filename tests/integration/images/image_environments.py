@@ -12,7 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 _PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;]+)", re.MULTILINE)
@@ -35,6 +38,24 @@ def installed(site: Path) -> dict[str, importlib.metadata.Distribution]:
 def site_of(environment: Path) -> Path:
     (site,) = environment.glob("lib/python3*/site-packages")
     return site
+
+
+def needed(
+    names: Iterable[str], distributions: dict[str, importlib.metadata.Distribution]
+) -> set[str]:
+    """The packages and all that they need of what is there, by name."""
+    found: set[str] = set()
+    waiting = [normal(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in distributions:
+            continue
+        found.add(name)
+        for text in distributions[name].requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(normal(requirement.name))
+    return found
 
 
 def make_environment(target: Path, wanted: dict[str, str], source: Path) -> Path:

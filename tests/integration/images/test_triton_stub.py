@@ -11,7 +11,7 @@ from image_environments import (
     installed,
     link_packages,
     make_environment,
-    normal,
+    needed,
     pins,
     site_of,
 )
@@ -24,23 +24,6 @@ FOLDER = ROOT / "images/triton"
 CONTAINERFILE = (FOLDER / "Containerfile").read_text()
 BASE = ("nvidia-pytriton", "numpy")
 """What a base with Triton has itself."""
-
-
-def needed(names, distributions):
-    """The packages and all that they need, by name."""
-    from packaging.requirements import Requirement
-
-    found, waiting = set(), [normal(name) for name in names]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in distributions:
-            continue
-        found.add(name)
-        for text in distributions[name].requires or ():
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                waiting.append(normal(requirement.name))
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,8 @@ def applications():
         ("zeroskew",): typer.main.get_command(application()),
         ("python", "-m", "pipelines.run"): typer.main.get_command(run_commands.app),
         ("python", "-m", "pipelines.compile"): of(compile_module.main),
+        # Its one argument is where the data goes.
+        ("python", "-m", "pipelines.flight_delay.data"): None,
         ("python", "-m", "pipelines.demo"): of(demo.demo),
         ("python", "-m", "operators"): None,
     }
