@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from server_programs import program
+from server_programs import built, program
 
 TOKEN = "zeroskew-test"
 OPERATOR_TOKEN = "zeroskew-operator"
@@ -32,6 +32,11 @@ _USERS = {
     "zeroskew-scheduler": ("system:kube-scheduler", ""),
     "zeroskew-kwok": ("kwok", "system:masters"),
 }
+
+_STAGES = ("node-initialize", "pod-ready", "pod-complete", "pod-delete")
+"""What becomes of kwok's nodes and pods: ready at once, a Job's pods done, gone when deleted."""
+
+_NODE = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "200Gi", "pods": "110"}
 
 
 class Cluster:
@@ -89,6 +94,8 @@ class Cluster:
                 f"--service-account-private-key-file={folder / 'sa.key'}",
                 f"--root-ca-file={folder / 'certs/apiserver.crt'}",
                 "--horizontal-pod-autoscaler-sync-period=2s",
+                # kwok's nodes say once that they are ready.
+                "--node-monitor-grace-period=24h",
             ]  # fmt: skip
         if nodes:
             self._after_server += ["kube-scheduler", "kwok"]
@@ -100,6 +107,7 @@ class Cluster:
             self._commands["kwok"] = [
                 program("kwok"), "--manage-all-nodes", f"--server-address=127.0.0.1:{kwok}",
                 f"--kubeconfig={folder / 'kwok.config'}", "--node-ip=127.0.0.1",
+                *(f"--config={built(f'{stage}.yaml')}" for stage in _STAGES),
             ]  # fmt: skip
         self._processes: dict[str, subprocess.Popen] = {}
         self.kubeconfig = folder / "kubeconfig"
@@ -204,9 +212,12 @@ class Cluster:
 
     def _add_nodes(self) -> None:
         nodes = [
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}}
+            {
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"},
+                "status": {"allocatable": _NODE, "capacity": _NODE},
+            }
             for number in range(self._nodes)
-        ]
+        ]  # fmt: skip
         documents = {"apiVersion": "v1", "kind": "List", "items": nodes}
         self.kubectl("create", "-f", "-", input=json.dumps(documents))
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
