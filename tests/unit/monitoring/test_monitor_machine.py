@@ -549,7 +549,7 @@ def test_a_request_replaces_a_run_where_that_is_the_policy():
     old, new = here.runs
     assert old.name == first
     over = next(each for each in here.status.history if each.name == first)
-    assert "replaced" in over.message
+    assert "replaced" in over.stopped
     assert new.name == run_name("fraud", here.status.decision.checksum)
 
 
