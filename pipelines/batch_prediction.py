@@ -30,7 +30,7 @@ def batch_prediction_pipeline(model: str | Path, images: Images | None = None) -
     ) -> dsl.Dataset:
         scored = place(
             predict(model=model, entity_rows=entity_rows, version=version, output=output),
-            images, config.resources, retries=2, minutes=240,
+            images, config.resources, minutes=240,
         )  # fmt: skip
         return scored.outputs["predictions"]
 

@@ -92,7 +92,20 @@ def manifests(
     spec = json_format.MessageToDict(pipeline.pipeline_spec)
     platform = json_format.MessageToDict(pipeline.platform_spec)
     name = pipeline.pipeline_spec.pipeline_info.name
-    content = hashlib.sha256(json.dumps([spec, platform], sort_keys=True).encode()).hexdigest()
+    described = pipeline.pipeline_spec.pipeline_info.description
+    # A version cannot be changed: whatever it says of itself is part of its name.
+    said: dict[str, Any] = {
+        "pipelineName": name,
+        "description": described,
+        "pipelineSpec": spec,
+        "platformSpec": platform,
+    }
+    if code.url:
+        said["codeSourceURL"] = code.url
+    _check_text(name, said)
+    content = hashlib.sha256(
+        json.dumps([said, {"model": model, "code": code.sha}], sort_keys=True).encode()
+    ).hexdigest()
     dirty = "-dirty" if code.sha.endswith("-dirty") else ""
     version = f"{code.sha.partition('-')[0][:12]}{dirty}-{content[:8]}"
     labels = {
@@ -104,18 +117,7 @@ def manifests(
     _check_names(name, f"{name}-{version}", version, labels)
     place = {"namespace": namespace} if namespace else {}
     tags = {"model": model, "code": code.sha, "spec": content}
-    described = pipeline.pipeline_spec.pipeline_info.description
-    version_spec: dict[str, Any] = {
-        "pipelineName": name,
-        "versionName": version,
-        "displayName": version,
-        "description": described,
-        "tags": tags,
-        "pipelineSpec": spec,
-        "platformSpec": platform,
-    }
-    if code.url:
-        version_spec["codeSourceURL"] = code.url
+    version_spec = said | {"versionName": version, "displayName": version, "tags": tags}
     documents = [
         {
             "apiVersion": API_VERSION,
@@ -205,7 +207,7 @@ def check_image(image: str, where: str = "--image") -> str:
             f"{image!r} may be another image tomorrow",
             where=where,
             mend="give a tag that is never moved, such as the commit, or a digest (@sha256:…): "
-            "KFP's cache tells old code from new by the image's name alone",
+            "a node keeps the image that it has, and a version must mean one code",
         )
     return image
 
@@ -224,6 +226,18 @@ def _check_names(pipeline: str, name: str, version: str, labels: Mapping[str, st
     for key, value in labels.items():
         if not _LABEL.fullmatch(value):
             raise PipelineError(f"{value!r} cannot be the label {key}", where=pipeline)
+
+
+def _check_text(pipeline: str, said: Mapping[str, Any]) -> None:
+    """KFP's database keeps the spec of each run, and nothing beyond the basic plane of Unicode: it
+    would begin the run, answer 500 and keep no row of it."""
+    text = json.dumps(said, ensure_ascii=False)
+    if wrong := sorted({letter for letter in text if ord(letter) > 0xFFFF}):
+        raise PipelineError(
+            f"has characters that Kubeflow Pipelines cannot keep: {' '.join(wrong[:5])}",
+            where=pipeline,
+            mend="take them out of its description, its parameters' defaults and its components",
+        )
 
 
 def _without_code(labels: Mapping[str, str]) -> dict[str, str]:
@@ -266,7 +280,27 @@ def main(
             "Default: zeroskew-trainer, tagged with the code's commit.",
         ),
     ] = "",
-    namespace: Annotated[str, typer.Option(help="Namespace to write into the manifests.")] = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            help="Namespace to write into the manifests. Default: for one user, the one that "
+            "Kubeflow Pipelines runs in; for several, none, which `kubectl -n` then names."
+        ),
+    ] = "",
+    multi_user: Annotated[
+        bool,
+        typer.Option(
+            "--multi-user/--single-user",
+            envvar="ZEROSKEW_KFP_MULTI_USER",
+            help="Whether Kubeflow Pipelines serves several users, each in a namespace.",
+        ),
+    ] = False,
+    kfp_namespace: Annotated[
+        str,
+        typer.Option(
+            envvar="ZEROSKEW_KFP_NAMESPACE", help="Where Kubeflow Pipelines runs, for one user."
+        ),
+    ] = "kubeflow",
     code_url: Annotated[str, typer.Option(help="Where the code can be read.")] = "",
     models_url: Annotated[
         str,
@@ -293,7 +327,7 @@ def main(
     images = _images(image, trainer_image, code)
     paths = compile_models(
         [path.absolute() for path in models or []] or model_folders(),
-        out, images, code, namespace=namespace,
+        out, images, code, namespace=namespace if multi_user else _home(namespace, kfp_namespace),
         deployment=_deployment(models_url, serving_image, serving_namespace, deliver, request),
     )  # fmt: skip
     for path in paths:
@@ -315,6 +349,19 @@ def _images(platform: str, trainer: str, code: Code) -> Images:
         trainer=check_image(trainer or f"zeroskew-trainer:{code.tag}", "--trainer-image"),
         environment={"ZEROSKEW_CODE_SHA": code.sha, "ZEROSKEW_IMAGE": platform},
     )
+
+
+def _home(namespace: str, kfp_namespace: str) -> str:
+    """Where pipelines of a server for one user must be: it takes a Pipeline elsewhere, refuses its
+    versions, and shows neither."""
+    if namespace not in ("", kfp_namespace):
+        raise ConfigError(
+            f"Kubeflow Pipelines for one user knows pipelines in {kfp_namespace!r} only",
+            where=f"--namespace {namespace}",
+            mend="leave the namespace out, say --multi-user if each user has a namespace, or name "
+            "the one that it runs in with --kfp-namespace",
+        )
+    return kfp_namespace
 
 
 def _deployment(

@@ -37,7 +37,7 @@ def consistency_audit_pipeline(model: str | Path, images: Images | None = None) 
                 model=model, start_time=start_time, end_time=end_time, version=version,
                 limit=limit, max_mismatch=max_mismatch,
             ),
-            images, config.resources, retries=2, minutes=240,
+            images, config.resources, minutes=240,
         )  # fmt: skip
         judged = place(
             gate(findings=audited.outputs["findings"]), images, config.resources, minutes=10

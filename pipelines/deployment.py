@@ -58,7 +58,7 @@ def deploy_winner(
                 models=deployment.models,
                 target=deployment.target,
             ),
-            images, resources, retries=2, minutes=20,
+            images, resources, minutes=20,
         )  # fmt: skip
         committed = place(
             deploy(
@@ -70,6 +70,6 @@ def deploy_winner(
                 mode=deployment.mode,
                 request=deployment.request,
             ),
-            images, resources, retries=3, minutes=15,
+            images, resources, minutes=15,
         )  # fmt: skip
         kubernetes.use_secret_as_env(committed, GIT_SECRET, GIT_KEYS, optional=True)

@@ -26,11 +26,9 @@ def live_performance_pipeline(model: str | Path, images: Images | None = None) -
     ) -> None:
         measured = place(
             performance(model=model, version=version, days=days),
-            images, config.resources, retries=2,
+            images, config.resources,
         )  # fmt: skip
         # The dashboard then has the page of the day, with this in it.
-        place(model_page(model=model, days=days), images, config.resources, retries=2).after(
-            measured
-        )
+        place(model_page(model=model, days=days), images, config.resources).after(measured)
 
     return pipeline

@@ -30,10 +30,8 @@ def materialisation_pipeline(model: str | Path, images: Images | None = None) ->
     ) -> None:
         written = place(
             materialise(model=model, start_time=start_time, end_time=end_time, views=views),
-            images, config.resources, retries=3, minutes=240,
+            images, config.resources, minutes=240,
         )  # fmt: skip
-        place(freshness(model=model), images, config.resources, retries=3, minutes=20).after(
-            written
-        )
+        place(freshness(model=model), images, config.resources, minutes=20).after(written)
 
     return pipeline

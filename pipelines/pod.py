@@ -1,7 +1,7 @@
 """What the pod of a step gets: image, resources, identity, endpoints, patience.
 
-All of it is decided when a pipeline is compiled. `kfp.local` ignores it, but for retries, which
-`pipelines.run` takes out: they mend a cluster's weather, and there is none on a laptop.
+All of it is decided when a pipeline is compiled. `kfp.local` ignores it, but for variables:
+`pipelines.run` takes the number of attempts out, which mend a cluster's weather.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kfp.dsl import PipelineTask
 
 from components.image import IMAGE, TRAINER_IMAGE
 from zeroskew.pod_resources import Resources
+from zeroskew.steps.repeating import ATTEMPTS
 
 CONFIG_MAP = "zeroskew-endpoints"
 SECRET = "zeroskew-credentials"  # noqa: S105 (the name of a Secret)
@@ -63,25 +64,21 @@ def place(
     images: Images,
     resources: Resources,
     *,
-    retries: int = 0,
+    attempts: int = 4,
     minutes: int = 60,
-    cache: bool = False,
 ) -> PipelineTask:
     """Give a task its pod, with what `resources` says of its step.
 
-    `retries` are for steps that read or write a network and may simply be repeated. `cache` is for
-    steps whose outputs follow from their inputs alone: what reads a table, a registry or a clock
-    must look again.
+    `attempts`: the step itself repeats what failed of a network or a store, within `minutes`, and
+    the pipeline's engine repeats nothing (see `zeroskew.steps.repeating`).
     """
     task.set_container_image(images.platform)
     amounts = resources.of(task.component_spec.name.replace("-", "_"))
     task.set_cpu_request(amounts.cpu).set_cpu_limit(amounts.cpu_limit)
     task.set_memory_request(amounts.memory).set_memory_limit(amounts.memory_limit)
-    task.set_caching_options(cache)
-    if retries:
-        task.set_retry(
-            retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="300s"
-        )
+    # KFP knows an input by its artifact, and whatever reads a table or a clock makes a new one.
+    task.set_caching_options(False)
+    task.set_env_variable(ATTEMPTS, str(attempts))
     for name, value in images.environment.items():
         task.set_env_variable(name, value)
     kubernetes.set_timeout(task, minutes * 60)
@@ -99,12 +96,11 @@ def place_on_trainer(
     resources: Resources,
     *,
     gpu: int = 0,
-    retries: int = 0,
+    attempts: int = 4,
     minutes: int = 60,
-    cache: bool = False,
 ) -> PipelineTask:
     """As `place`, in the trainer's image; with `gpu` GPUs of the type that model.yaml names."""
-    place(task, images, resources, retries=retries, minutes=minutes, cache=cache)
+    place(task, images, resources, attempts=attempts, minutes=minutes)
     task.set_container_image(images.trainer)
     if gpu:
         task.set_accelerator_type(resources.gpu_type).set_accelerator_limit(gpu)

@@ -27,7 +27,7 @@ def rollback_pipeline(model: str | Path, images: Images | None = None) -> GraphC
     ) -> None:  # fmt: skip
         committed = place(
             rollback(model=model, to=to, reason=reason, mode=mode, request=request),
-            images, config.resources, retries=3, minutes=15,
+            images, config.resources, minutes=15,
         )  # fmt: skip
         kubernetes.use_secret_as_env(committed, GIT_SECRET, GIT_KEYS, optional=True)
 

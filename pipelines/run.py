@@ -30,6 +30,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from zeroskew.endpoints import Endpoints
 from zeroskew.errors import PipelineError
+from zeroskew.steps.repeating import ATTEMPTS
 from zeroskew.steps.step import ERROR_FILE, parse_progress, read_error
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -98,7 +99,7 @@ def run_locally(
     job.write_text(
         json.dumps(
             {
-                "pipeline": _without_retries(pipeline),
+                "pipeline": _tried_once(pipeline),
                 "arguments": dict(arguments),
                 "pipeline_root": str(folder),
                 "parent": os.getpid(),
@@ -133,11 +134,14 @@ def _endpoints() -> Endpoints:
     return endpoints
 
 
-def _without_retries(pipeline: GraphComponent) -> str:
-    """The pipeline as YAML. A retry half a minute later mends a network, not a file on a disk."""
+def _tried_once(pipeline: GraphComponent) -> str:
+    """The pipeline as YAML. An attempt a minute later mends a network, not a file on a disk."""
     spec = json_format.MessageToDict(pipeline.pipeline_spec)
     for task in spec["root"]["dag"]["tasks"].values():
         task.pop("retryPolicy", None)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        container = executor.get("container", {})
+        container["env"] = [each for each in container.get("env", ()) if each["name"] != ATTEMPTS]
     return yaml.safe_dump(spec)
 
 

@@ -67,7 +67,7 @@ def training_pipeline(
 
         sources = place(
             validate_sources(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
-            images, config.resources, retries=2,
+            images, config.resources,
         )  # fmt: skip
         usable = place(
             gate(findings=sources.outputs["findings"]), images, config.resources, minutes=10
@@ -76,13 +76,13 @@ def training_pipeline(
 
         joined = place(
             join(model=model, start_time=start, end_time=end, entity_rows=entity_rows),
-            images, config.resources, retries=2, minutes=240,
+            images, config.resources, minutes=240,
         ).after(usable)  # fmt: skip
         training_set = joined.outputs["training_set"]
 
         measured = place(
             validate_training_set(model=model, training_set=training_set),
-            images, config.resources, retries=2,
+            images, config.resources,
         )  # fmt: skip
         allowed = place(
             gate(findings=measured.outputs["findings"]), images, config.resources, minutes=10
@@ -91,18 +91,17 @@ def training_pipeline(
 
         fitted = place_on_trainer(
             train(model=model, training_set=training_set),
-            images, config.resources, gpu=config.resources.gpu, retries=1, minutes=24 * 60,
-            cache=True,
+            images, config.resources, gpu=config.resources.gpu, attempts=2, minutes=24 * 60,
         ).after(allowed)  # fmt: skip
         checkpoint = fitted.outputs["checkpoint"]
         graphs = place_on_trainer(
             export(model=model, checkpoint=checkpoint, training_set=training_set),
-            images, config.resources, cache=True,
+            images, config.resources,
         )  # fmt: skip
         exported = graphs.outputs["exported"]
         judged = place(
             evaluate(model=model, training_set=training_set, exported=exported),
-            images, config.resources, retries=2,
+            images, config.resources,
         )  # fmt: skip
         version = place(
             register(

@@ -89,6 +89,7 @@ def test_the_command_writes_what_kubectl_takes(cluster, namespace, tmp_path):
     command = [
         sys.executable, "-m", "pipelines.compile", "--out", tmp_path,
         "--image", f"registry.test/zeroskew@sha256:{'0' * 64}", "--namespace", namespace,
+        "--multi-user",
         "--code-url", "https://git.test/zeroskew",
     ]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT, capture_output=True)

@@ -13,6 +13,7 @@ from zeroskew.registry import files as version_files
 from zeroskew.registry.backend import Backend
 from zeroskew.registry.promotions import Promotion, PromotionLog
 from zeroskew.registry.versions import (
+    CHALLENGER,
     CHAMPION,
     FILES_SHA256,
     PROMOTIONS,
@@ -120,10 +121,17 @@ class RegistryReader:
         aliases = self.aliases(name)
         if version not in aliases:
             there = ", ".join(f"{a} (version {v})" for a, v in sorted(aliases.items())) or "none"
+            mend = f"its aliases: {there}; a number names a version"
+            if version == CHAMPION:
+                # Nobody is, until the first version was rolled out: a training makes a challenger.
+                first = aliases.get(CHALLENGER, "N")
+                mend += (
+                    "; the first champion is the first version that was rolled out to its users: "
+                    f"apply its ModelRollout, or say `zeroskew registry promote {name} {first} --reason first` "
+                    "where nothing is rolled out"
+                )
             raise RegistryError(
-                f"{name} has no alias {version!r}",
-                where=self.backend.shown,
-                mend=f"its aliases: {there}; a number names a version",
+                f"{name} has no alias {version!r}", where=self.backend.shown, mend=mend
             )
         return aliases[version]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROLES = ("champion", "canary", "shadow")
 
 
-@step
+@step("result", "report")
 def audit_predictions(
     model: str | Path,
     start_time: str,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zeroskew.rollout.merge_request import Request
 
 
-@step
+@step("delivered")
 def deploy_version(
     model: str | Path,
     version: int,

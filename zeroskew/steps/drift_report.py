@@ -13,7 +13,7 @@ from zeroskew.steps.model_folder import read_config
 from zeroskew.steps.step import step
 
 
-@step
+@step("page")
 def write_drift_report(model: str | Path, decision: str, page: str | Path) -> None:
     """Write Evidently's page about the window of a decision, known by its checksum.
 

@@ -22,7 +22,7 @@ class Shown:
     """Rows: label; columns: prediction."""
 
 
-@step
+@step("evaluation", "report")
 def evaluate_against_champion(
     model: str | Path,
     training_set: str | Path,

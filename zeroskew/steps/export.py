@@ -9,7 +9,7 @@ from zeroskew.steps.model_folder import read_config
 from zeroskew.steps.step import ProgressLines, step
 
 
-@step
+@step("exported")
 def export_graphs(
     model: str | Path, checkpoint: str | Path, training_set: str | Path, exported: str | Path
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zeroskew.monitoring.freshness import Freshness
 
 
-@step
+@step()
 def look_at_store(model: str | Path) -> dict[str, float]:
     """Measure the views that a model is served from, and keep the report for the operator.
 

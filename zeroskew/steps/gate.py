@@ -13,7 +13,7 @@ from zeroskew.steps.files import read_json
 from zeroskew.steps.step import step
 
 
-@step
+@step()
 def require_passed(findings: str | Path) -> None:
     """Raise `ValidationFailed`, with its table, if the findings of a validation say so.
 

@@ -14,7 +14,7 @@ from zeroskew.steps.model_folder import parse_range, prepare_data, read_config
 from zeroskew.steps.step import ProgressLines, step
 
 
-@step
+@step("out")
 def ingest_entity_rows(
     model: str | Path, start_time: str, end_time: str, out: str | Path
 ) -> dict[str, Any]:

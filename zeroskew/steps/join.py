@@ -19,7 +19,7 @@ READ_PLAN = "read_plan.json"
 Later steps need them and need not import Feast for it."""
 
 
-@step
+@step("training_set")
 def join_training_set(
     model: str | Path,
     start_time: str,

@@ -9,7 +9,7 @@ from zeroskew.steps.model_folder import parse_moment, read_config
 from zeroskew.steps.step import ProgressLines, step
 
 
-@step
+@step()
 def materialise_views(
     model: str | Path, start_time: str, end_time: str, views: Sequence[str]
 ) -> dict[str, float]:

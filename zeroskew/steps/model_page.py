@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zeroskew.monitoring.model_facts import ModelFacts
 
 
-@step
+@step("page")
 def write_model_page(model: str | Path, days: int, page: str | Path) -> None:
     """Write the page (HTML) of the model's folder, with at most `days` days of predictions.
 

@@ -46,7 +46,7 @@ def live_performance(
     )  # fmt: skip
 
 
-@step
+@step("performance")
 def measure_live_performance(
     model: str | Path, version: str, days: int, performance: str | Path
 ) -> dict[str, float]:

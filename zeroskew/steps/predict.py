@@ -13,7 +13,7 @@ from zeroskew.steps.model_folder import read_config
 from zeroskew.steps.step import ProgressLines, step
 
 
-@step
+@step("predictions")
 def predict_entity_rows(
     model: str | Path,
     entity_rows: str,

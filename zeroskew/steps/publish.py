@@ -8,7 +8,7 @@ from zeroskew.steps.model_folder import read_config
 from zeroskew.steps.step import step
 
 
-@step
+@step()
 def publish_version(model: str | Path, version: int, models: str, target: str = "") -> str:
     """Write it to `<models>/<name>/<version>` and return that address.
 

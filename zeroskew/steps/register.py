@@ -21,7 +21,7 @@ IMAGE_VARIABLE = "ZEROSKEW_IMAGE"
 CHALLENGER = "challenger"
 
 
-@step
+@step("registered")
 def register_version(
     model: str | Path,
     training_set: str | Path,

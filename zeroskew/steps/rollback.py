@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zeroskew.rollout.merge_request import Request
 
 
-@step
+@step("delivered")
 def roll_back(
     model: str | Path,
     to: str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from typing import ParamSpec, TypeVar
 from zeroskew import errors
 from zeroskew.endpoints import Endpoints
 from zeroskew.errors import ZeroskewError
+from zeroskew.steps.repeating import attempted
 
 ERROR_FILE = "ZEROSKEW_ERROR_FILE"
 _PROGRESS = re.compile(r"^\s*» (?P<what>.*) (?P<done>\d+)/(?P<total>\d+)$")
@@ -34,16 +36,32 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Mark a function as a step: endpoints are exported first, mistakes are shown plainly."""
+def step(
+    *outputs: str,
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Mark a function as a step: endpoints are exported first, mistakes are shown plainly, and what
+    a store's bad minute broke is tried again (see `repeating`).
 
-    @functools.wraps(function)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        _show_mistakes_plainly()
-        with _exported(Endpoints.from_environment()):
-            return function(*args, **kwargs)
+    `outputs`: parameters that name a file or folder which the step makes; none of it is left by an
+    attempt that failed and is followed by another.
+    """
 
-    return run
+    def marked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        signature = inspect.signature(function)
+        if unknown := set(outputs) - set(signature.parameters):
+            raise TypeError(f"{function.__name__} has no parameter {', '.join(sorted(unknown))}")
+
+        @functools.wraps(function)
+        def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            _show_mistakes_plainly()
+            given = signature.bind(*args, **kwargs).arguments
+            made = [Path(given[name]) for name in outputs if given.get(name)]
+            with _exported(Endpoints.from_environment()):
+                return attempted(lambda: function(*args, **kwargs), made)
+
+        return run
+
+    return marked
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from zeroskew.steps.model_folder import read_config
 from zeroskew.steps.step import ProgressLines, step
 
 
-@step
+@step("checkpoint")
 def train_model(
     model: str | Path, training_set: str | Path, checkpoint: str | Path
 ) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ENTITY_ROWS = "entity rows"
 
 
-@step
+@step("findings", "report")
 def validate_feature_sources(
     model: str | Path,
     start_time: str,

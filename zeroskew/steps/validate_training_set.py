@@ -18,7 +18,7 @@ from zeroskew.steps.version_files import PROFILE
 from zeroskew.validation import validate
 
 
-@step
+@step("findings", "profile", "report")
 def check_training_set(
     model: str | Path,
     training_set: str | Path,

@@ -27,7 +27,7 @@ def work(mood: str, mark: str, out: dsl.Output[dsl.Dataset]) -> int:
     from zeroskew.errors import DataError
     from zeroskew.steps.step import ProgressLines, step
 
-    @step
+    @step()
     def go():
         report = ProgressLines()
         report("working", 1, 2)

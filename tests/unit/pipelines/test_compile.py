@@ -16,10 +16,21 @@ from pipelines.compile import Code, check_image, compile_models, manifests, mode
 from pipelines.deployment import Deployment
 from pipelines.pod import CONFIG_MAP, CREDENTIALS, ENDPOINTS, SECRET, Images
 from zeroskew.errors import ConfigError, PipelineError
+from zeroskew.steps.repeating import ATTEMPTS
 
 ROOT = Path(__file__).parents[3]
 CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
 MODEL = ROOT / "pipelines/flight_delay"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def hello_task():
+    """Does nothing."""
+
+
+@dsl.pipeline(name="hello")
+def HELLO():
+    hello_task()
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +203,67 @@ def test_nothing_is_installed_at_run_time(compiled):
             assert "pip install" not in " ".join(executor["container"]["command"])
 
 
-def test_only_repeatable_steps_are_retried_and_only_pure_ones_cached(compiled):
-    tasks = compiled["training"][1]["spec"]["pipelineSpec"]["root"]["dag"]["tasks"]
-    assert "retryPolicy" not in tasks["register"]
-    assert "retryPolicy" not in tasks["gate"]
-    assert tasks["join"]["retryPolicy"]["maxRetryCount"] == 2
-    cached = {
-        name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")
+def test_the_step_repeats_and_the_engine_does_not(compiled):
+    """What Argo is asked to repeat it repeats at every level, or not at all: as it is set up."""
+    for documents in compiled.values():
+        assert "retryPolicy" not in yaml.safe_dump(documents)
+        for name, executor in executors(documents).items():
+            values = {each["name"]: each["value"] for each in executor["container"]["env"]}
+            assert values[ATTEMPTS] == ("2" if name == "exec-train" else "4")
+
+
+def test_nothing_asks_for_a_cache_that_cannot_hit(compiled):
+    """Each input of training is made anew by a step that must look again."""
+    for documents in compiled.values():
+        assert "enableCache" not in yaml.safe_dump(documents)
+
+
+def test_another_code_url_is_another_version_and_not_a_change_of_one(compiled):
+    with_url = Code(CODE.sha, CODE.tree, "https://git.test/zeroskew")
+    other = Code(CODE.sha, CODE.tree, "https://git.test/elsewhere")
+    found = {
+        code.url: manifests(HELLO, code, model="flight_delay")[1]
+        for code in (CODE, with_url, other)
     }
-    assert cached == {"train", "export"}
+    names = {each["metadata"]["name"] for each in found.values()}
+    assert len(names) == 3
+    specs = {each["spec"]["versionName"]: each["spec"] for each in found.values()}
+    assert len(specs) == 3
+
+
+def test_a_spec_that_kubeflow_pipelines_cannot_keep_is_refused():
+    @dsl.pipeline(name="hello", description="Blows 🌬 hard.")
+    def windy():
+        hello_task()
+
+    with pytest.raises(PipelineError, match="cannot keep: 🌬"):
+        manifests(windy, CODE, model="m")
+
+
+@pytest.fixture
+def rollback_alone(monkeypatch):
+    monkeypatch.setattr(compiling, "FACTORIES", {"rollback": compiling.FACTORIES["rollback"]})
+
+
+def run_main(tmp_path, **given):
+    compiling.main(
+        models=[MODEL], out=tmp_path, image="registry.test/z:1", trainer_image="registry.test/t:1",
+        **given,
+    )  # fmt: skip
+    found = yaml.safe_load_all((tmp_path / "flight_delay/rollback.yaml").read_text())
+    return {each["metadata"].get("namespace") for each in found}
+
+
+def test_for_one_user_pipelines_are_where_kubeflow_pipelines_runs(rollback_alone, tmp_path):
+    with pytest.raises(ConfigError, match="knows pipelines in 'kubeflow' only"):
+        run_main(tmp_path, namespace="team")
+    assert list(tmp_path.iterdir()) == []
+    assert run_main(tmp_path) == {"kubeflow"}
+
+
+def test_for_several_users_they_are_where_the_user_says(rollback_alone, tmp_path):
+    assert run_main(tmp_path, namespace="team", multi_user=True) == {"team"}
+    assert run_main(tmp_path, multi_user=True) == {None}
 
 
 def test_only_a_run_that_a_decision_asked_for_reports_on_it(compiled):

@@ -49,7 +49,7 @@ def test_an_empty_variable_is_no_variable_while_a_step_runs():
     program = """
 import os
 from zeroskew.steps.step import step
-run = step(lambda: [os.environ.get(n) for n in ("MLFLOW_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION")])
+run = step()(lambda: [os.environ.get(n) for n in ("MLFLOW_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION")])
 print(run(), repr(os.environ["MLFLOW_S3_ENDPOINT_URL"]), "ZEROSKEW_REDIS" in os.environ)
 """
     done = subprocess.run(
@@ -86,7 +86,7 @@ def run_step(body, tmp_path):
     text = textwrap.indent(textwrap.dedent(body), "    ")
     script.write_text(
         "from zeroskew.errors import DataError\nfrom zeroskew.steps.step import step\n"
-        f"@step\ndef go():\n{text}\ngo()\n"
+        f"@step()\ndef go():\n{text}\ngo()\n"
     )
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
