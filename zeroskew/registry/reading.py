@@ -127,8 +127,8 @@ class RegistryReader:
                 first = aliases.get(CHALLENGER, "N")
                 mend += (
                     "; the first champion is the first version that was rolled out to its users: "
-                    f"apply its ModelRollout, or say `zeroskew registry promote {name} {first} --reason first` "
-                    "where nothing is rolled out"
+                    "apply its ModelRollout, or, where nothing is rolled out, say "
+                    f"`zeroskew registry promote {name} {first} --reason first`"
                 )
             raise RegistryError(
                 f"{name} has no alias {version!r}", where=self.backend.shown, mend=mend

@@ -168,6 +168,11 @@ def test_unknown_names_list_what_there_is(registry, files, record) -> None:
         registry.version(NAME, 7)
     with pytest.raises(RegistryError, match=r"no alias 'champion'[\s\S]*none"):
         registry.version(NAME, "champion")
+    registry.set_alias(NAME, "challenger", 1, expected=None)
+    with pytest.raises(RegistryError, match=r"first version that was rolled out[\s\S]*apply its"):
+        registry.version(NAME, "champion")
+    with pytest.raises(RegistryError, match="promote flight_delay 1 --reason first`"):
+        registry.version(NAME, "champion")
     registry.promote(NAME, 1, "first")
     with pytest.raises(RegistryError, match=r"no alias 'best'[\s\S]*champion \(version 1\)"):
         registry.version(NAME, "best")
