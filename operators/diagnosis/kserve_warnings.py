@@ -14,6 +14,8 @@ from operators.cluster_client import EVENT, ClusterClient, Refused
 
 __all__ = ["KServeWarnings"]
 
+OF_NO_CONCERN = ("VirtualServiceCRDNotFound",)
+"""Said of every InferenceService where Istio is configured and not installed."""
 PATIENCE_SECONDS = 3.0
 """A Deployment is made in less; before, there is nothing to ask for."""
 
@@ -35,7 +37,8 @@ class KServeWarnings:
             found = await self._cluster.list(EVENT, (metadata["namespace"],), fields=about)
         except Refused:
             return ""
-        newest = max(found or [], key=_moment, default=None)
+        telling = [each for each in found or [] if each.get("reason") not in OF_NO_CONCERN]
+        newest = max(telling, key=_moment, default=None)
         return str(newest.get("message", "")) if newest else ""
 
 
