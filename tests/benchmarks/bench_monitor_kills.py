@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 from kfp_stand_in import KfpStandIn
 from monitor_kills import PIPELINE, retrain_while_killed
-from operator_stage import operator_stage
+from operator_stage import PROGRAMS, operator_stage
 from server_programs import absent
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     if "ZEROSKEW_CRDS" not in os.environ:
         print("not run: ZEROSKEW_CRDS must name the folder with the CRDs")
         return 0
-    if reason := absent("etcd", "kube-apiserver"):
+    if reason := absent(*PROGRAMS):
         print(f"not run: {reason}")
         return 0
     beside = Path(sys.executable).parent / "kubectl"
@@ -40,7 +40,12 @@ def main() -> int:
     with (
         KfpStandIn(pipelines=(PIPELINE,)) as kfp,
         operator_stage(
-            kubectl, crds, folder, ZEROSKEW_KFP=kfp.url, ZEROSKEW_KFP_SETTLE_SECONDS="60"
+            kubectl,
+            crds,
+            folder,
+            serving=False,
+            ZEROSKEW_KFP=kfp.url,
+            ZEROSKEW_KFP_SETTLE_SECONDS="60",
         ) as stage,
     ):
         runs = retrain_while_killed(

@@ -31,7 +31,7 @@ from kfp_stand_in import KfpStandIn
 from lightkube import Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
 from monitor_kills import PIPELINE, monitor
-from operator_stage import Stage, apply, operator_stage
+from operator_stage import PROGRAMS, Stage, apply, operator_stage
 from rich.console import Console
 from server_programs import absent
 
@@ -52,7 +52,7 @@ def main() -> int:
     if "ZEROSKEW_CRDS" not in os.environ:
         print("not run: ZEROSKEW_CRDS must name the folder with the CRDs")
         return 0
-    if reason := absent("etcd", "kube-apiserver"):
+    if reason := absent(*PROGRAMS):
         print(f"not run: {reason}")
         return 0
     beside = Path(sys.executable).parent / "kubectl"
@@ -62,7 +62,7 @@ def main() -> int:
     with (
         KfpStandIn(pipelines=(PIPELINE,)) as kfp,
         operator_stage(
-            kubectl, crds, folder,
+            kubectl, crds, folder, serving=False,
             ZEROSKEW_OPERATOR_RELIST_SECONDS="", ZEROSKEW_KFP=kfp.url,
         ) as stage,
     ):  # fmt: skip

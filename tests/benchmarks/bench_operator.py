@@ -2,11 +2,12 @@
 
     ZEROSKEW_CRDS=… python tests/benchmarks/bench_operator.py --count 500
 
-A real kube-apiserver, a real MLflow, the operator with its own ServiceAccount's rights; KServe's
-part is played by the tests' stand-in. First every rollout, each of a model of its own, brings its
-first version to the users. Then the operator is left alone for `--seconds`: its CPU time over wall
-time, and its largest resident memory. Then `--changes` specs are changed, one after the other: the
-time from the API server's answer to the operator's first write to that rollout's status.
+A real control plane with kwok's nodes, KServe's own manager, a real MLflow, the operator with its
+own ServiceAccount's rights; only a gateway's answer to a route is played. First every rollout, each
+of a model of its own, brings its first version to the users. Then the operator is left alone for
+`--seconds`: its CPU time over wall time, and its largest resident memory. Then `--changes` specs
+are changed, one after the other: the time from the API server's answer to the operator's first
+write to that rollout's status.
 """
 
 import argparse
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 from lightkube import Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.types import PatchType
-from operator_stage import Stage, apply, manifest, operator_stage
+from operator_stage import PROGRAMS, Stage, apply, manifest, operator_stage
 from rich.console import Console
 from server_programs import absent
 
@@ -44,7 +45,7 @@ def main() -> int:
     if "ZEROSKEW_CRDS" not in os.environ:
         print("not run: ZEROSKEW_CRDS must name the folder with the CRDs")
         return 0
-    if reason := absent("etcd", "kube-apiserver"):
+    if reason := absent(*PROGRAMS):
         print(f"not run: {reason}")
         return 0
     beside = Path(sys.executable).parent / "kubectl"

@@ -2,8 +2,8 @@
 
     ZEROSKEW_CRDS=… python tests/benchmarks/bench_operator_kills.py
 
-Needs a kube-apiserver (`make servers`) and the CRDs of KServe and Gateway API. It ends
-with 1 if any rollout ended otherwise than it should, or an act was done twice.
+Needs the tests' servers (`make servers`), KServe's manager among them, and Gateway API's CRDs. It
+ends with 1 if any rollout ended otherwise than it should, or an act was done twice.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 from operator_kills import roll_out_while_killed
-from operator_stage import operator_stage
+from operator_stage import PROGRAMS, operator_stage
 from server_programs import absent
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     if "ZEROSKEW_CRDS" not in os.environ:
         print("not run: ZEROSKEW_CRDS must name the folder with the CRDs")
         return 0
-    if reason := absent("etcd", "kube-apiserver"):
+    if reason := absent(*PROGRAMS):
         print(f"not run: {reason}")
         return 0
     beside = Path(sys.executable).parent / "kubectl"

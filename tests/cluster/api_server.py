@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -37,6 +37,7 @@ _STAGES = ("node-initialize", "pod-ready", "pod-complete", "pod-delete")
 """What becomes of kwok's nodes and pods: ready at once, a Job's pods done, gone when deleted."""
 
 _NODE = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "200Gi", "pods": "110"}
+"""Of a node, unless a test needs more."""
 
 
 class Cluster:
@@ -45,13 +46,20 @@ class Cluster:
     `kubectl`: path of the program; `folder`: an empty one, for data and logs. `controllers`: with
     kube-controller-manager (garbage collection, Deployments, HPA, service accounts of namespaces,
     ...). `nodes`: so many fake ones, with kube-scheduler and kwok; they need `controllers` for
-    anything but bare pods. Raises `server_programs.MissingProgram`.
+    anything but bare pods. `room`: what a node has. Raises `server_programs.MissingProgram`.
     """
 
     def __init__(
-        self, kubectl: str, folder: Path, *, controllers: bool = False, nodes: int = 0
+        self,
+        kubectl: str,
+        folder: Path,
+        *,
+        controllers: bool = False,
+        nodes: int = 0,
+        room: Mapping[str, str] = _NODE,
     ) -> None:
         self.kubectl_path, self._folder, self._nodes = kubectl, folder, nodes
+        self._room = dict(room)
         client, peer, secure, managing, scheduling, kwok = free_ports(6)
         self._etcd_url = f"http://127.0.0.1:{client}"
         self.server = f"https://127.0.0.1:{secure}"
@@ -107,6 +115,7 @@ class Cluster:
             self._commands["kwok"] = [
                 program("kwok"), "--manage-all-nodes", f"--server-address=127.0.0.1:{kwok}",
                 f"--kubeconfig={folder / 'kwok.config'}", "--node-ip=127.0.0.1",
+                "--node-lease-duration-seconds=40",
                 *(f"--config={built(f'{stage}.yaml')}" for stage in _STAGES),
             ]  # fmt: skip
         self._processes: dict[str, subprocess.Popen] = {}
@@ -214,7 +223,7 @@ class Cluster:
         nodes = [
             {
                 "apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"},
-                "status": {"allocatable": _NODE, "capacity": _NODE},
+                "status": {"allocatable": self._room, "capacity": self._room},
             }
             for number in range(self._nodes)
         ]  # fmt: skip

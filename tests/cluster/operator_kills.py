@@ -21,7 +21,8 @@ def roll_out_while_killed(
     stage: Stage, folder: Path, *, rollouts: int, kills: int, seed: int = 1, seconds: float = 600
 ) -> int:
     """Bring version after version to as many rollouts until there were so many kills, each at a
-    random moment of an operator that was healthy or not yet; then let them end, and judge.
+    random moment of an operator that was healthy or not yet, and a second version is under way in
+    each; then let them end, and judge.
 
     Returns how many versions were promoted. Raises `AssertionError` if an invariant is broken.
     """
@@ -36,7 +37,7 @@ def roll_out_while_killed(
     wanted = dict.fromkeys(models, 1)
     for model in models:
         apply(stage.cluster, manifest(spaces[model], 1, model, STEPS))
-    while killed < kills:
+    while killed < kills or min(wanted.values()) < 2:
         for model in models:
             if wanted[model] < versions and _stable(stage, spaces[model], model) == wanted[model]:
                 wanted[model] += 1
@@ -89,5 +90,5 @@ def _judge(stage: Stage, space: str, model: str, versions: int) -> None:
         assert distinct == [5, 25, 60, 100], f"each plan once, in order: {weights}"
         # 100 twice: as the canary, then as the champion that it has become.
         assert len(rising) <= len(distinct) + 1, f"a plan was written twice: {weights}"
-    for each in stage.stand_in.services.get(space, ()):
+    for each in stage.record.services(space):
         assert each.generation in (0, 1), f"{each.name} was changed after it was made"

@@ -14,20 +14,25 @@ from pathlib import Path
 
 import yaml
 from api_server import Cluster, free_ports
-from kserve_stand_in import StandIn
+from kserve_process import KServe
 from operator_process import OperatorProcess
+from route_acceptor import CONTROLLER, RouteAcceptor
+from watch_record import RouteWritten, WatchRecord
 
 from zeroskew.registry import Registry
-from zeroskew.rollout.manifests import serving_manifests
+from zeroskew.rollout.manifests import SECRET, SERVICE_ACCOUNT, serving_manifests
 from zeroskew.rollout.rollout_config import RolloutSection, rollout_manifest, template_of
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = (
+    "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kserve-manager",
+)  # fmt: skip
 _REGISTERED = runpy.run_path(str(ROOT / "tests/unit/rollout/registered.py"))
-_FOREIGN = ("inferenceservices.", "servingruntimes.", "httproutes.", "gateways.", "gatewayclasses.")
+_GATEWAY_KINDS = ("httproutes.", "gateways.", "gatewayclasses.")
 _GATEWAY = [
     {
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
-        "metadata": {"name": "envoy"}, "spec": {"controllerName": "zeroskew.dev/stand-in"},
+        "metadata": {"name": "envoy"}, "spec": {"controllerName": CONTROLLER},
     },
     {
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
@@ -36,19 +41,22 @@ _GATEWAY = [
                  "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
     },
 ]  # fmt: skip
+ROOM = {"cpu": "1k", "memory": "1Ti", "pods": "1M", "ephemeral-storage": "100Ti"}
+"""Of a node: for the servers of hundreds of rollouts."""
 QUICK = ({"set_weight": 5}, {"set_weight": 50}, {"pause": {"duration": "1s"}})
 """Steps without a judgement."""
 
 
 def prepare(cluster: Cluster, crds: Path) -> None:
     """CRDs of KServe, Gateway API and our own, the operator's rights as installed, a gateway."""
+    text = (crds / "gateway-api.yaml").read_text()
     wanted = [
         each
-        for name in ("kserve.yaml", "gateway-api.yaml")
-        for each in yaml.safe_load_all((crds / name).read_text())
+        for each in yaml.load_all(text, yaml.CSafeLoader)
         if each and each["kind"] == "CustomResourceDefinition"
-        and each["metadata"]["name"].startswith(_FOREIGN)
+        and each["metadata"]["name"].startswith(_GATEWAY_KINDS)
     ]  # fmt: skip
+    wanted += KServe.crds()
     ours = sorted((ROOT / "manifests/crds").glob("zeroskew.dev_*.yaml"))
     wanted += [yaml.safe_load(each.read_text()) for each in ours]
     cluster.install(wanted)
@@ -133,16 +141,48 @@ class Stage:
 
     cluster: Cluster
     registry: Registry
-    stand_in: StandIn
+    record: WatchRecord
+    kserve: KServe | None
     operator: OperatorProcess
     mlflow: str
     """Its address."""
     mlflow_pid: int
 
-    def namespace(self) -> str:
+    def namespace(self, *more: dict) -> str:
+        """One for models, with `more` in it. Without account and keys KServe lets no pod be."""
         name = f"t-{os.urandom(4).hex()}"
-        self.cluster.kubectl("create", "namespace", name)
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        account = {
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": SERVICE_ACCOUNT, "namespace": name},
+            "secrets": [{"name": SECRET}],
+        }  # fmt: skip
+        keys = {
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": name},
+            "stringData": {"AWS_ACCESS_KEY_ID": "zeroskew", "AWS_SECRET_ACCESS_KEY": "zeroskew"},
+        }  # fmt: skip
+        apply(self.cluster, space)
+        apply(self.cluster, account, keys, *more)
         return name
+
+    def pods(self, namespace: str, service: str) -> list[dict]:
+        """Those of an InferenceService."""
+        label = f"serving.kserve.io/inferenceservice={service}"
+        return self.cluster.get("pods", "-n", namespace, "-l", label)["items"]
+
+    def let_nodes_take_pods(self, taken: bool) -> None:
+        """Whether pods that are made from now on find a node, or wait for one."""
+        for node in self.cluster.get("nodes")["items"]:
+            command = "uncordon" if taken else "cordon"
+            self.cluster.kubectl(command, node["metadata"]["name"])
+
+    def tell_pods(self, namespace: str, service: str, status: dict) -> None:
+        """What a kubelet would say of the pods that there are."""
+        for pod in self.pods(namespace, service):
+            self.cluster.kubectl(
+                "patch", "pod", pod["metadata"]["name"], "-n", namespace, "--subresource=status",
+                "--type=strategic", "-p", json.dumps({"status": status}),
+            )  # fmt: skip
 
     def status(
         self, namespace: str, name: str = "flight-delay", kind: str = "modelrollout"
@@ -171,9 +211,9 @@ class Stage:
             name=name,
         )
 
-    def routes(self, namespace: str, name: str = "flight-delay") -> list:
+    def routes(self, namespace: str, name: str = "flight-delay") -> list[RouteWritten]:
         """What was written of the route, in order."""
-        return self.stand_in.routes.get((namespace, name), [])
+        return self.record.routes(namespace, name)
 
     def conditions(self, status: dict) -> dict[str, tuple[str, str, str]]:
         return {
@@ -186,23 +226,30 @@ class Stage:
 
 
 @contextlib.contextmanager
-def operator_stage(kubectl: str, crds: Path, folder: Path, **environment: str):
-    """A `Stage` whose operator runs; models are registered by the tests."""
-    for part in ("cluster", "mlflow", "operator"):
+def operator_stage(kubectl: str, crds: Path, folder: Path, *, serving=True, **environment: str):
+    """A `Stage` whose operator runs; models are registered by the tests.
+
+    `serving`: with KServe, nodes for its pods and a gateway's part, which monitors do without.
+    """
+    for part in ("cluster", "mlflow", "operator", "kserve"):
         (folder / part).mkdir()
-    with (
-        Cluster(kubectl, folder / "cluster") as cluster,
-        mlflow_server(folder / "mlflow") as (url, mlflow_pid),
-    ):
+    with contextlib.ExitStack() as running:
+        enter = running.enter_context
+        cluster = enter(
+            Cluster(kubectl, folder / "cluster", controllers=serving, nodes=2 * serving, room=ROOM)
+        )
+        url, mlflow_pid = enter(mlflow_server(folder / "mlflow"))
         prepare(cluster, crds)
+        record = enter(WatchRecord(str(cluster.kubeconfig)))
+        kserve = None
+        if serving:
+            kserve = enter(KServe(cluster, folder / "kserve"))
+            enter(RouteAcceptor(str(cluster.kubeconfig)))
         operator = OperatorProcess(
             cluster, url, folder / "operator",
             **({"ZEROSKEW_OPERATOR_RELIST_SECONDS": "5"} | environment),
         )  # fmt: skip
-        with StandIn(str(cluster.kubeconfig)) as stand_in:
-            operator.start()
-            try:
-                operator.wait_healthy()
-                yield Stage(cluster, Registry(url), stand_in, operator, url, mlflow_pid)
-            finally:
-                operator.kill()
+        running.callback(operator.kill)
+        operator.start()
+        operator.wait_healthy()
+        yield Stage(cluster, Registry(url), record, kserve, operator, url, mlflow_pid)

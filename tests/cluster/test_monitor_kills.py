@@ -15,7 +15,11 @@ def test_killed_again_and_again_every_decision_is_one_run(cluster_parts, tmp_pat
     with (
         KfpStandIn(pipelines=(PIPELINE,)) as kfp,
         operator_stage(
-            *cluster_parts, tmp_path, ZEROSKEW_KFP=kfp.url, ZEROSKEW_KFP_SETTLE_SECONDS="60"
+            *cluster_parts,
+            tmp_path,
+            serving=False,
+            ZEROSKEW_KFP=kfp.url,
+            ZEROSKEW_KFP_SETTLE_SECONDS="60",
         ) as stage,
     ):
         assert retrain_while_killed(stage, kfp, tmp_path, kills=20, seconds=300) == 40

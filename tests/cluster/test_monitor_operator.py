@@ -37,7 +37,11 @@ def watched(cluster_parts, tmp_path_factory, kfp):
     """A stage whose operator knows the pipelines."""
     folder = tmp_path_factory.mktemp("watched")
     with operator_stage(
-        *cluster_parts, folder, ZEROSKEW_KFP=kfp.url, ZEROSKEW_KFP_SETTLE_SECONDS="40"
+        *cluster_parts,
+        folder,
+        serving=False,
+        ZEROSKEW_KFP=kfp.url,
+        ZEROSKEW_KFP_SETTLE_SECONDS="40",
     ) as stage:
         yield stage
 
