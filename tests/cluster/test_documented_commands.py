@@ -107,3 +107,28 @@ def test_the_way_from_one_overlay_to_another(shell, tmp_path):
     after = shell.cluster.get("pvc", "mlflow", "-n", "zeroskew")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert json.dumps(after["spec"], sort_keys=True) == json.dumps(before["spec"], sort_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "lacks"),
+    [
+        ("prometheus.enabled", "the Prometheus operator"),
+        ("kubeflow.enabled", "Kubeflow with its Istio"),
+        ("kserve.restrictedStorageInitializer", "KServe"),
+        ("raycluster.enabled", None),
+    ],
+)
+def test_the_chart_says_what_a_cluster_lacks(shell, value, lacks):
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    helm = Path(os.environ.get("ZEROSKEW_KUBE_TOOLS") or cache / "zeroskew/kube-tools") / "bin/helm"
+    if not helm.is_file():
+        pytest.skip(f"no {helm}: run scripts/install_kube_tools.sh")
+    asked = f"{helm} install z charts/zeroskew -n zeroskew --dry-run=server --set {value}=true"
+    done = shell(asked, check=False)
+    if lacks:
+        assert done.returncode
+        assert f"{value}: this cluster does not have the kind" in done.stderr
+        assert f"install {lacks} first" in done.stderr
+    else:
+        # KubeRay's kind is there.
+        assert "does not have the kind" not in done.stderr

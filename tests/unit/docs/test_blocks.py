@@ -74,6 +74,16 @@ def test_links_lead_somewhere(page, root):
     told(problems)
 
 
+def test_the_index_has_every_page(every_page):
+    (index,) = (each for each in every_page if each.path == "docs/README.md")
+    told(
+        f"docs/README.md: add a row with a link to {each.path.removeprefix('docs/')}"
+        for each in every_page
+        if each.path.startswith("docs/") and each is not index
+        if f"({each.path.removeprefix('docs/')})" not in index.text
+    )
+
+
 def anchors(file):
     """As GitHub makes them of headings."""
     heads = re.findall(r"^#+ (.*)$", file.read_text(), re.M)

@@ -95,6 +95,31 @@ def test_components_of_the_operator_go_together(first, overlay):
     assert ("ClusterRoleBinding", "", "zeroskew-operator") not in made
 
 
+def test_notifications_get_the_component_of_them(helm, overlay):
+    from zeroskew.notifications import parse_notifications
+
+    said = "operator.notifications.destinations[0]"
+    made = keyed(
+        helm(
+            None,
+            f"{said}.name=team",
+            f"{said}.url_from.file=/var/run/secrets/x",
+            f"{said}.type=slack",
+        )
+    )
+    key = "Deployment", "zeroskew", "zeroskew-operator"
+    wanted = keyed(overlay("base", "components/notifications"))[key]
+    for pod in (made[key]["spec"]["template"]["spec"], wanted["spec"]["template"]["spec"]):
+        pod["volumes"].sort(key=lambda each: each["name"])
+        for field in ("env", "volumeMounts"):
+            pod["containers"][0][field].sort(key=lambda each: each["name"])
+    assert made[key] == wanted
+    settings = made["ConfigMap", "zeroskew", "zeroskew-notifications"]["data"]
+    (found,) = parse_notifications(settings["notifications.yaml"]).destinations
+    assert (found.name, found.type) == ("team", "slack")
+    assert ("ConfigMap", "zeroskew", "zeroskew-notifications") not in keyed(helm(None))
+
+
 def test_an_operator_for_some_namespaces_is_the_component_for_it(kustomize, helm, tmp_path):
     objects = keyed(helm(None, "operator.namespaces={team,other}"))
     assert ("ClusterRoleBinding", "", "zeroskew-operator") not in objects
