@@ -150,7 +150,7 @@ def _pause(status: ScheduleStatus, now: datetime) -> float:
     run, due = status.active, status.next_schedule_time
     pause = IDLE_SECONDS
     if run is not None:
-        pause = RUNNING_SECONDS if run.phase == "Running" else REQUESTED_SECONDS
+        pause = REQUESTED_SECONDS if run.phase == "Requested" else RUNNING_SECONDS
     if due is not None:
         pause = min(pause, max(0.0, (due - now).total_seconds()) * _EARLY + 0.05)
     return pause

@@ -58,6 +58,9 @@ def _running(status: ScheduleStatus) -> _Said:
     run = status.active
     if run is None:
         return "Running", "False", "Idle", "no run is under way"
+    if run.phase == "Pending":
+        text = f"{run.name} has not begun"
+        return "Running", "False", "Pending", f"{text}: {run.message}" if run.message else text
     if run.phase == "Running":
         text = f"{run.name}: {run.message}" if run.message else run.name
         return "Running", "True", "RunInProgress", text

@@ -117,11 +117,11 @@ def _follow(turn: Turn) -> Turn:
         how: RunPhase = "Succeeded" if good else "Replaced" if run.replaced else "Failed"
         return _ended(turn, run, how, seen)
     if _is_there(seen):
-        return _running(turn, run, seen)
-    if seen.phase == "Missing" and run.phase == "Running":
+        return _goes_on(turn, run, seen)
+    if seen.phase == "Missing" and run.id:
         how = "Replaced" if run.replaced else "Failed"
         return _ended(turn, run, how, RunObserved(message="the run is not there any more"))
-    unsure = seen.phase == "Unknown" or run.phase == "Running"
+    unsure = seen.phase == "Unknown" or run.id
     if unsure or (seen.phase == "Missing" and turn.now - run.asked_time < turn.settle):
         return turn.change(active=replace(run, message=seen.message[:512]))
     return _not_there(turn, run, seen)
@@ -150,19 +150,23 @@ def _revived(turn: Turn, seen: RunObserved) -> Turn:
     return turn.ask(Tell("Normal", "RunRevived", f"{last.name} is running again"))
 
 
-def _running(turn: Turn, run: ScheduledRun, seen: RunObserved) -> Turn:
-    if run.phase != "Running" or run.id != seen.id:
-        begun = run.start_time or turn.now
-        run = replace(run, phase="Running", id=seen.id, start_time=begun)
+def _goes_on(turn: Turn, run: ScheduledRun, seen: RunObserved) -> Turn:
+    phase: RunPhase = "Pending" if seen.phase == "Pending" else "Running"
+    if phase == "Running" and run.phase != "Running":
         turn = turn.ask(Tell("Normal", "RunStarted", f"{run.name} is running"))
-    overdue = run.start_time is not None and turn.now - run.start_time > as_timedelta(
+        run = replace(run, start_time=run.start_time or turn.now)
+    run = replace(run, phase=phase, id=seen.id)
+    overdue = turn.now - (run.start_time or run.requested_time) > as_timedelta(
         turn.spec.run_deadline
     )
-    message = f"it has taken more than {turn.spec.run_deadline} and is stopped" if overdue else (
-        "it is stopped in favour of the next" if run.replaced else ""
-    )  # fmt: skip
+    message = seen.message[:512]
+    if overdue:
+        message = f"it has taken more than {turn.spec.run_deadline} and is stopped"
+    elif run.replaced:
+        message = "it is stopped in favour of the next"
     turn = turn.change(active=replace(run, message=message))
-    return turn.ask(StopRun(run.name, seen.id)) if message else turn
+    stop = (overdue or run.replaced) and seen.phase != "Ending" and seen.id
+    return turn.ask(StopRun(run.name, seen.id)) if stop else turn
 
 
 def _not_there(turn: Turn, run: ScheduledRun, seen: RunObserved) -> Turn:

@@ -45,7 +45,7 @@ def missed_because(spec: ScheduleSpec, status: ScheduleStatus, times: tuple[date
         reason, why = "RunInProgress", f"{ended.name} was still going on"
     elif active is None:
         reason, why = "NotWatched", "nobody kept this clock then"
-    elif active.phase == "Running":
+    elif active.phase != "Requested":
         reason, why = "RunInProgress", f"{active.name} was still going on"
     else:
         reason, why = "NotStarted", f"{active.name} was still being asked for"

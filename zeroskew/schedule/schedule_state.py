@@ -14,7 +14,7 @@ from zeroskew.rollout.rollout_state import CAMEL, Condition
 
 __all__ = ["Miss", "RunPhase", "ScheduleStatus", "ScheduledRun"]
 
-RunPhase = Literal["Requested", "Running", "Succeeded", "Failed", "Replaced"]
+RunPhase = Literal["Requested", "Pending", "Running", "Succeeded", "Failed", "Replaced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class ScheduledRun:
     name: str
     scheduled_time: datetime
     phase: RunPhase
-    """Replaced: it was ended in favour of the next."""
+    """Pending: it is there and has not begun. Replaced: it was ended in favour of the next."""
     requested_time: datetime
     asked_time: datetime
     """When it was last asked for; an answer may have been lost since."""
     asked: int = 1
     id: str = ""
     start_time: datetime | None = None
-    """When it was first seen to be there."""
+    """When it was first seen to run."""
     completion_time: datetime | None = None
     message: str = ""
     replaced: bool = False

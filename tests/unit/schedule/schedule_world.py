@@ -50,6 +50,8 @@ class World:
     random: random.Random
     status: ScheduleStatus = field(default_factory=ScheduleStatus)
     now: datetime = START
+    since: datetime = START
+    """When the object was made."""
     lengths: tuple[int, ...] = (1, 20, 90, 200)
     """Minutes that runs take."""
     runs: list[ServerRun] = field(default_factory=list)
@@ -81,7 +83,9 @@ class World:
             self._create(name, at)
         # Through the JSON form, as a cluster has it.
         before = from_json(ScheduleStatus, to_json(self.status))
-        seen = ScheduleObservations(1, START, self._observed(run_to_look_at(before), reachable))
+        seen = ScheduleObservations(
+            1, self.since, self._observed(run_to_look_at(before), reachable)
+        )
         status, actions = step(self.spec, before, seen, self.now, schedule=NAME, namespace="team")
         if store == "failed":
             return

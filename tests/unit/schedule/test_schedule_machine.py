@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from zeroskew.errors import ConfigError
 from zeroskew.schedule.machine import MOST_UNSEEN, refuse, run_name
+from zeroskew.schedule.schedule_observations import RunObserved
 from zeroskew.schedule.schedule_spec import parse_schedule
 from zeroskew.schedule.schedule_state import ScheduleStatus
 
@@ -177,6 +178,23 @@ def test_each_time_starts_a_run_with_its_moments():
     assert len(here.status.history) == 10
 
 
+@pytest.mark.parametrize(
+    ("start", "wanted"),
+    [
+        # Clocks are put forward at 02:00 on the 29th: 02:30 does not exist, 03:00 is right after.
+        (datetime(2026, 3, 28, 12, tzinfo=UTC), ["20260329t0100z", "20260330t0030z"]),
+        # They are put back at 03:00 on the 25th: 02:30 exists twice, and the first one counts.
+        (datetime(2026, 10, 24, 12, tzinfo=UTC), ["20261025t0030z", "20261026t0130z"]),
+    ],
+)
+def test_a_night_in_which_clocks_change_has_one_run(start, wanted):
+    here = world(schedule="30 2 * * *", timeZone="Europe/Berlin")
+    here.now = here.since = start
+    here.go(36 * 60 + 120, 60)
+    assert here.started == wanted
+    assert here.status.missed == 0
+
+
 def test_two_schedules_of_one_name_in_two_namespaces_have_runs_of_two_names():
     moment = datetime(2026, 3, 2, 11, tzinfo=UTC)
     names = {run_name("a", "x", moment), run_name("a", "y", moment), run_name("a", "", moment)}
@@ -329,6 +347,29 @@ def test_a_run_that_was_deleted_has_failed():
     here.go(1)
     assert here.status.last_run.phase == "Failed"
     assert "not there any more" in here.status.last_run.message
+
+
+def test_a_run_that_has_not_begun_says_so_and_one_without_a_row_is_asked_for_again():
+    here = world()
+    here.go(60, answer="never")
+    look = here._observed
+
+    def pending(name, reachable):
+        return RunObserved("Pending", shown, "no node has 4 CPUs")
+
+    here._observed = pending
+    shown = "id-1"
+    here.go(3)
+    assert here.status.active.phase == "Pending"
+    assert here.conditions["Running"] == ("False", "Pending")
+    assert "no node has 4 CPUs" in here.status.active.message
+    # Begun without a row, which the server then deletes: it was never there.
+    shown = ""
+    here.go(2)
+    here._observed = look
+    here.go(15)
+    assert here.started == ["20260302t1100z"]
+    assert (here.status.failed, here.status.missed) == (0, 0)
 
 
 def test_a_status_that_was_lost_finds_the_run_by_its_name():
