@@ -1,4 +1,4 @@
-"""Compile every model's pipelines to `Pipeline` and `PipelineVersion` manifests.
+"""Compile every model's pipelines to `Pipeline` and `PipelineVersion` manifests, with schedules.
 
     python -m pipelines.compile --out build/manifests \\
       --image ghcr.io/me/zeroskew-platform:1f3a9c2 \\
@@ -6,7 +6,7 @@
 
 A PipelineVersion cannot be changed once it is in the cluster, so its name says what is in it: the
 code's commit and a hash of the whole spec. The same code gives the same bytes; anything that
-differs gets a new name, and a schedule without a fixed version follows the newest.
+differs gets a new name, and a PipelineSchedule without a fixed version follows the newest.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pipelines.live_performance import live_performance_pipeline
 from pipelines.materialisation import materialisation_pipeline
 from pipelines.pod import Images
 from pipelines.rollback import rollback_pipeline
+from pipelines.schedules import schedule_documents
 from pipelines.training import training_pipeline
 from zeroskew.errors import ConfigError, PipelineError
 from zeroskew.model_config import load_model_config
@@ -156,7 +157,8 @@ def compile_models(
     root: Path = ROOT,
     deployment: Deployment | None = None,
 ) -> list[Path]:
-    """Write `<out>/<model>/<pipeline>.yaml` for each model folder and pipeline.
+    """Write `<out>/<model>/<pipeline>.yaml` for each model folder and pipeline, and
+    `schedules.yaml` where model.yaml has any.
 
     With a `deployment`, training ends with the commit that brings a winner to its users.
 
@@ -169,6 +171,7 @@ def compile_models(
             check_versions(load_model_config(folder).name, 1, deployment.namespace)
     written = []
     for folder in models:
+        made: dict[str, GraphComponent] = {}
         for kind, factory in FACTORIES.items():
             try:
                 inside = folder.resolve().relative_to(root.resolve())
@@ -183,12 +186,29 @@ def compile_models(
                     pipeline = training_pipeline(inside, images, deployment)
                 else:
                     pipeline = factory(inside, images)
+            made[kind] = pipeline
             documents = manifests(pipeline, code, namespace=namespace, model=folder.name)
             path = out / folder.name / f"{kind}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, yaml.safe_dump_all(documents, sort_keys=True, width=100))
             written.append(path)
+        written += _write_schedules(folder, made, out / folder.name, namespace)
     return written
+
+
+def _write_schedules(
+    folder: Path, pipelines: Mapping[str, GraphComponent], out: Path, namespace: str
+) -> list[Path]:
+    path = out / "schedules.yaml"
+    documents = schedule_documents(
+        load_model_config(folder), pipelines, namespace=namespace, where=str(folder / "model.yaml")
+    )
+    if not documents:
+        # What an earlier compilation left here would still be applied.
+        path.unlink(missing_ok=True)
+        return []
+    write_text(path, yaml.safe_dump_all(documents, sort_keys=True, width=100))
+    return [path]
 
 
 def model_folders(root: Path = ROOT) -> list[Path]:

@@ -18,6 +18,7 @@ from zeroskew.errors import ConfigError
 from zeroskew.monitoring.monitor_config import MonitoringSection
 from zeroskew.pod_resources import Cpu, Memory, Resources
 from zeroskew.rollout.rollout_config import RolloutSection
+from zeroskew.schedule.schedule_config import Schedules
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -287,6 +288,8 @@ class ModelConfig(_Section):
     serving: Serving = Serving()
     rollout: RolloutSection = RolloutSection()
     monitoring: MonitoringSection = MonitoringSection()
+    schedules: Schedules = {}
+    """Pipelines that run by a clock, each under a name of its own."""
     cost: Cost = Cost()
     resources: Resources = Resources()
 
@@ -372,16 +375,18 @@ def _child(node: yaml.Node | None, part: Any, line: int) -> tuple[yaml.Node | No
 
 def _known_fields(location: tuple[Any, ...]) -> Iterator[str]:
     section: Any = ModelConfig
+    named = False
     for part in location[:-1]:
-        if isinstance(part, int):
+        if named or isinstance(part, int):
+            # A key that the owner chose, or a place in a list.
+            named = False
             continue
         field = section.model_fields.get(part)
         if field is None:
             break
         section = _item(field.annotation)
         if get_origin(section) is dict:
-            section = get_args(section)[1]
-            break
+            section, named = _item(get_args(section)[1]), True
     yield from section.model_fields
 
 

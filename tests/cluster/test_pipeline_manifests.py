@@ -19,6 +19,13 @@ ROOT = Path(__file__).parents[2]
 CODE = Code(sha="1f3a9c2d4e5f60718293a4b5c6d7e8f901234567", tree="ab" * 32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def schedules(cluster):
+    """Our own kind among the compiled manifests."""
+    path = ROOT / "manifests/crds/zeroskew.dev_pipelineschedules.yaml"
+    cluster.install([yaml.safe_load(path.read_text())])
+
+
 @functools.cache
 def _compiled(image, code):
     """Compiling takes seconds, and is the same for the same."""
@@ -44,8 +51,10 @@ def in_cluster(cluster, namespace, kind):
 
 def test_every_models_pipelines_are_accepted_and_kept_whole(cluster, namespace, tmp_path):
     paths = compiled(tmp_path)
-    assert len(paths) == len(FACTORIES) * len(model_folders()) >= 6
+    pipelines = [path for path in paths if path.stem != "schedules"]
+    assert len(pipelines) == len(FACTORIES) * len(model_folders()) >= 6
     cluster.kubectl("apply", "-n", namespace, "--recursive", "-f", tmp_path)
+    assert in_cluster(cluster, namespace, "psched") == names(paths, "PipelineSchedule")
     assert in_cluster(cluster, namespace, "pipelines") == names(paths, "Pipeline")
     stored = cluster.get("pipelineversions", "-n", namespace)["items"]
     assert {item["metadata"]["name"] for item in stored} == names(paths, "PipelineVersion")
@@ -86,20 +95,26 @@ def test_changed_code_is_a_new_version_beside_the_old_one(cluster, namespace, tm
 
 
 def test_the_command_writes_what_kubectl_takes(cluster, namespace, tmp_path):
+    digest = f"sha256:{'0' * 64}"
+    images = {f"registry.test/{name}@{digest}" for name in ("platform", "trainer")}
+    platform, trainer = sorted(images)
     command = [
         sys.executable, "-m", "pipelines.compile", "--out", tmp_path,
-        "--image", f"registry.test/zeroskew@sha256:{'0' * 64}", "--namespace", namespace,
+        "--image", platform, "--trainer-image", trainer, "--namespace", namespace,
         "--multi-user",
         "--code-url", "https://git.test/zeroskew",
     ]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT, capture_output=True)
     cluster.kubectl("create", "--recursive", "-f", tmp_path)
+    used = set()
     for item in cluster.get("pipelineversions", "-n", namespace)["items"]:
         assert item["spec"]["codeSourceURL"] == "https://git.test/zeroskew"
         executors = item["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()
-        assert {e["container"]["image"] for e in executors} == {
-            f"registry.test/zeroskew@sha256:{'0' * 64}"
-        }
+        used |= {e["container"]["image"] for e in executors}
+    assert used == images
+    assert {
+        item["metadata"]["namespace"] for item in cluster.get("psched", "-n", namespace)["items"]
+    }
 
 
 def test_the_server_would_have_refused_a_wrong_name(cluster, namespace, tmp_path):

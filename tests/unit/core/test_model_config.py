@@ -41,6 +41,24 @@ def test_defaults_are_usable() -> None:
         ("training:\n  space:\n    learning_rate: {low: 0, high: 1, log: true}\n", 8, ["log"]),
         ("split: {validation: 0.5, test: 0.5}\n", 6, ["below 0.9"]),
         ("validation:\n  columns:\n    temp: {maxnull: 1}\n", 8, ["`validation.columns.temp"]),
+        ("schedules: {a: {pipeline: trainin, schedule: '0 * * * *'}}\n", 6, ["`schedules.a.pipe"]),
+        (
+            "schedules:\n  a:\n    pipeline: training\n    schedule: '61 * * * *'\n",
+            9,
+            ["`schedules.a.schedule`", "minute: 0 to 59"],
+        ),
+        (
+            "schedules:\n  a:\n    schedule: '1 * * * *'\n    pipeline: training\n"
+            "    missed: {polcy: Skip}\n",
+            10,
+            ["`schedules.a.missed.polcy`", "known here: limit, policy, starting_deadline"],
+        ),
+        (
+            "schedules:\n  a: {pipeline: training, schedule: '1 * * * *', time_zone: Mars/X}\n",
+            7,
+            ["`schedules.a.time_zone`", "time zone database"],
+        ),
+        ("schedules: {A: {pipeline: training, schedule: '1 * * * *'}}\n", 6, ["`schedules.A"]),
         ("export: {precision: int4}\n", 6, ["`export.precision`", "int8"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,11 @@ from pipelines import compile as compiling
 from pipelines.compile import Code, check_image, compile_models, manifests, model_folders
 from pipelines.deployment import Deployment
 from pipelines.pod import CONFIG_MAP, CREDENTIALS, ENDPOINTS, SECRET, Images
+from pipelines.schedules import schedule_documents
 from zeroskew.errors import ConfigError, PipelineError
+from zeroskew.model_config import load_model_config
+from zeroskew.schedule.schedule_config import ScheduleSection
+from zeroskew.schedule.schedule_spec import parse_schedule
 from zeroskew.steps.repeating import ATTEMPTS
 
 ROOT = Path(__file__).parents[3]
@@ -34,11 +39,17 @@ def HELLO():
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("manifests")
     images = Images("registry.test/zeroskew:1f3a9c2", trainer="registry.test/trainer:1f3a9c2")
     paths = compile_models([MODEL], out, images, CODE)
     return {path.stem: list(yaml.safe_load_all(path.read_text())) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def compiled(written):
+    """The pipelines alone."""
+    return {name: documents for name, documents in written.items() if name != "schedules"}
 
 
 def executors(documents):
@@ -57,6 +68,63 @@ def test_each_model_has_its_pipelines(compiled):
     }  # fmt: skip
     assert [d["kind"] for d in compiled["training"]] == ["Pipeline", "PipelineVersion"]
     assert MODEL in model_folders()
+
+
+def test_schedules_stand_beside_the_pipelines_that_they_run(written, compiled):
+    schedules = {each["metadata"]["name"]: each for each in written["schedules"]}
+    assert set(schedules) == {
+        "flight-delay-materialisation", "flight-delay-consistency-audit",
+        "flight-delay-live-performance",
+    }  # fmt: skip
+    pipelines = {documents[0]["metadata"]["name"] for documents in compiled.values()}
+    for each in schedules.values():
+        assert each["kind"] == "PipelineSchedule"
+        assert parse_schedule(each["spec"]).pipeline_ref.name in pipelines
+        # The newest, whatever is compiled later.
+        assert "versionName" not in each["spec"]["pipelineRef"]
+
+
+def test_schedules_that_are_not_there_any_more_leave_no_file(tmp_path):
+    root = tmp_path / "root"
+    folder = root / "pipelines/fraud"
+    shutil.copytree(MODEL, folder)
+    text = (MODEL / "model.yaml").read_text().replace("name: flight_delay\n", "name: fraud\n", 1)
+    (folder / "model.yaml").write_text(text)
+    code, images = CODE, Images("registry.test/zeroskew:1f3a9c2")
+    paths = compile_models([folder], tmp_path / "out", images, code, root=root)
+    assert (tmp_path / "out/fraud/schedules.yaml") in paths
+    (folder / "model.yaml").write_text(text.partition("\nschedules:")[0])
+    paths = compile_models([folder], tmp_path / "out", images, code, root=root)
+    assert not (tmp_path / "out/fraud/schedules.yaml").exists()
+    assert all(path.stem != "schedules" for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parameters", "said"),
+    [
+        ("materialisation", {"end": "now"}, "no parameter 'end'"),
+        ("live-performance", {"days": "many"}, "'many' is not a value of type integer"),
+        ("live-performance", {"days": "true"}, "is not a value of type integer"),
+        ("materialisation", {"views": "a"}, "is not a value of type list"),
+        ("batch-prediction", {}, "cannot run without entity_rows"),
+    ],
+)
+def test_arguments_that_a_pipeline_does_not_take_are_refused_when_it_is_compiled(
+    pipeline, parameters, said
+):
+    section = {
+        "pipeline": pipeline,
+        "schedule": "0 * * * *",
+        "parameters": [{"name": name, "value": value} for name, value in parameters.items()],
+    }
+    config = load_model_config(MODEL).model_copy(
+        update={"schedules": {"mine": ScheduleSection.model_validate(section)}}
+    )
+    made = {pipeline: compiling.FACTORIES[pipeline](MODEL, None)}
+    with pytest.raises(ConfigError) as refused:
+        schedule_documents(config, made, namespace="", where="model.yaml")
+    assert said in str(refused.value)
+    assert "schedules.mine.parameters" in str(refused.value)
 
 
 def test_with_a_deployment_training_ends_with_its_commit(tmp_path):
