@@ -22,6 +22,8 @@ GROUPS = (
     "rollout",
     "monitor",
     "doctor",
+    "schedule",
+    "run_pipelines",
     "embedded",
 )
 """Modules of this folder; each one's `register(app)` adds its commands."""

@@ -33,29 +33,22 @@ exit $code
 """
 
 
-class LocalRuns:
-    """Child processes in sessions of their own."""
+class NamedCommands:
+    """Child processes in sessions of their own, each known by a name."""
 
-    def __init__(self, folder: str | Path, command: Sequence[str]) -> None:
-        """`command`: program and arguments; `{champion}`, `{windowEnd}` and other fields of the
-        decision are put in. Raises `ConfigError` for a field that no decision has."""
-        self.folder, self._command = Path(folder).absolute(), tuple(command)
-        fields = {name: "x" for name in _fields(None)}
-        for part in self._command:
-            _filled(part, fields)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
 
-    def start(self, name: str, decision: Decision) -> None:
-        """Does nothing if there ever was a run of this name."""
+    def begin(self, name: str, command: Sequence[str], **noted: Any) -> None:
+        """Does nothing if there ever was a run of this name. `noted`: JSON, kept beside it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        noted = self.folder / f"{name}.json"
         try:
-            note = os.open(noted, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            note = os.open(self.folder / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return
-        filled = [_filled(part, _fields(decision)) for part in self._command]
         with os.fdopen(note, "w") as file, (self.folder / f"{name}.log").open("wb") as output:
             child = subprocess.Popen(
-                ["sh", "-c", _WRAPPER, "sh", *filled],
+                ["sh", "-c", _WRAPPER, "sh", *command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env=os.environ | {"ZEROSKEW_RUN_STATUS": str(self.folder / f"{name}.status")},
             )  # fmt: skip
@@ -63,9 +56,9 @@ class LocalRuns:
                 {
                     "pid": child.pid,
                     "began": _began(child.pid),
-                    "command": filled,
+                    "command": list(command),
                     "at": datetime.now(UTC).isoformat(),
-                    "decision": to_json(decision),
+                    **noted,
                 },
                 file,
             )
@@ -97,6 +90,24 @@ class LocalRuns:
             note = json.loads((self.folder / f"{name}.json").read_text())
             if _began(note["pid"]) == note["began"]:
                 os.killpg(note["pid"], signal.SIGTERM)
+
+
+class LocalRuns(NamedCommands):
+    """Runs of one command, filled in from the decision that each is for."""
+
+    def __init__(self, folder: str | Path, command: Sequence[str]) -> None:
+        """`command`: program and arguments; `{champion}`, `{windowEnd}` and other fields of the
+        decision are put in. Raises `ConfigError` for a field that no decision has."""
+        super().__init__(folder)
+        self._command = tuple(command)
+        fields = {name: "x" for name in _fields(None)}
+        for part in self._command:
+            _filled(part, fields)
+
+    def start(self, name: str, decision: Decision) -> None:
+        """Does nothing if there ever was a run of this name."""
+        filled = [_filled(part, _fields(decision)) for part in self._command]
+        self.begin(name, filled, decision=to_json(decision))
 
 
 def _fields(decision: Decision | None) -> dict[str, str]:
