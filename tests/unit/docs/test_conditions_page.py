@@ -38,7 +38,7 @@ OTHERS = {
         "All", "Manual", "Forbid", "Retrain", "Error", "Ending", "Missing", "Refused", "Requested",
         "Pending", "Running", "Succeeded",
     },
-    "PipelineSchedule": {"Forbid", "Missing", "Refused", "RunAll"},
+    "PipelineSchedule": {"Ending", "Forbid", "Missing", "Refused", "RunAll"},
 }  # fmt: skip
 """Words of those modules that are no reason: results, and values of specs and of runs' phases."""
 MADE = {

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from operators.monitor_collector import MonitorCollector
+from operators.schedule.collector import ScheduleCollector
 from zeroskew.serving import metrics_publisher
 
 ROOT = Path(__file__).parents[3]
@@ -76,6 +77,8 @@ def told():
     names = set(metrics_publisher.HELP)
     for family in prometheus_client.REGISTRY.collect():
         names |= {family.name + end for end in ("", "_total", "_bucket", "_count", "_sum")}
+    for family in ScheduleCollector().collect():
+        names |= {family.name, f"{family.name}_total" if family.type == "counter" else family.name}
     names |= {family.name for family in MonitorCollector(SimpleNamespace(watched={})).collect()}
     return names | {rule["record"] for rule in ALL if "record" in rule}
 
