@@ -8,6 +8,7 @@ import yaml
 from api_server import Cluster
 from command_line import user, zeroskew
 from conftest import crd_folder
+from our_kinds import install
 
 from zeroskew.cluster.access import connect
 from zeroskew.cluster.doctor.checks import check_all
@@ -80,6 +81,7 @@ def node(cluster, name, cpu, memory):
     cluster.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", check=False)
 
 
+@pytest.mark.timeout(900)
 def test_an_empty_cluster_then_kinds_then_all_of_it(growing, tmp_path):
     config = growing.kubeconfig
     empty = states(examined(config, code=1))
@@ -90,10 +92,7 @@ def test_an_empty_cluster_then_kinds_then_all_of_it(growing, tmp_path):
         assert empty[about] == "problem", about
     assert empty["KubeRay"] == "ok", "nobody needs it"
 
-    growing.kubectl("apply", "--server-side", "-k", ROOT / "manifests/crds")
-    for name in ("kserve.yaml", "gateway-api.yaml"):
-        growing.kubectl("apply", "--server-side", "-f", crd_folder() / name)
-    growing.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=120s")
+    install(growing, crd_folder() / "kserve.yaml", crd_folder() / "gateway-api.yaml")
     kinds = examined(config, code=1)
     assert states(kinds)["CRD modelrollouts"] == "ok", "the server keeps the schema as it was"
     assert states(kinds)["CRD driftmonitors"] == "ok"
@@ -130,7 +129,7 @@ def test_an_empty_cluster_then_kinds_then_all_of_it(growing, tmp_path):
     node(growing, "small", "200m", "256Mi")
     found = examined(config, "-n", "team", code=1)
     assert states(found)["operator"] == "problem", "deployed, and not ready"
-    assert states(found)["nodes"] == "problem", "no step fits"
+    assert states(found)["nodes"] == "problem", "nothing fits"
     ready(growing, "zeroskew-operator", "zeroskew")
     node(growing, "large", "8", "32Gi")
     whole = examined(config, "-n", "team", code=0)

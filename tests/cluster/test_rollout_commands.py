@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from api_server import Cluster
 from command_line import as_json, start, user, zeroskew
+from our_kinds import install
 
 from zeroskew.cluster.access import MODEL_ROLLOUT, connect
 from zeroskew.rollout.manifests import to_yaml
@@ -27,9 +28,8 @@ APPROVAL = ({"set_weight": 10}, {"pause": {}}, {"set_weight": 50}, {"pause": {"d
 @pytest.fixture(scope="module")
 def crds(cluster):
     """The session's API server, with our kinds and roles."""
-    cluster.kubectl("apply", "--server-side", "-k", ROOT / "manifests/crds")
+    install(cluster)
     cluster.kubectl("apply", "-f", ROOT / "manifests/base/user-roles.yaml")
-    cluster.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=60s")
     return cluster
 
 
@@ -81,6 +81,8 @@ def annotations(cluster, namespace):
     return found["metadata"].get("annotations", {})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_from_approval_to_abort_and_back_with_a_real_operator(stage, tmp_path):
     from operator_stage import apply, manifest, register
 
@@ -191,12 +193,13 @@ def test_nothing_is_written_over_what_somebody_else_has_just_changed(crds, names
     assert annotations(crds, namespace)["zeroskew.dev/pause"] == "3"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_watching_goes_on_after_the_api_server_was_away(cluster_parts, tmp_path):
     kubectl, _ = cluster_parts
     (tmp_path / "cluster").mkdir()
     with Cluster(kubectl, tmp_path / "cluster") as here:
-        here.kubectl("apply", "--server-side", "-k", ROOT / "manifests/crds")
-        here.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=60s")
+        install(here)
         put(here, "default", {"phase": "Progressing", "message": "step 1", "stable": "1",
                               "run": running()})  # fmt: skip
         watching = start(

@@ -1,6 +1,8 @@
 """A rollout as a person sees it: what is said, not how it is laid out."""
 
 import io
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -152,3 +154,14 @@ def test_a_forbidden_verb_names_the_role_that_has_it():
     )
     assert "zeroskew-edit" in str(explained(403, said, "Forbidden", "context a"))
     assert "503" in str(explained(503, b"<html>", "Unavailable", "context a"))
+
+
+def test_the_client_which_is_slow_is_imported_by_no_help_text():
+    """And neither is anything of a cluster before a command needs it."""
+    code = (
+        "import sys; from zeroskew.cli import application; application(); "
+        "assert 'kubernetes' not in sys.modules; import zeroskew.cluster.access; "
+        "assert 'kubernetes' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

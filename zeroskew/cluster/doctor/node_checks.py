@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from zeroskew.cluster.doctor.observations import Finding, Node, Seen
+from zeroskew.model_config import Serving
 from zeroskew.pod_resources import STEPS, Resources, cores, mebibytes
 
 __all__ = ["check_gpus", "check_nodes", "largest_request"]
 
 
 def largest_request() -> tuple[str, float, float]:
-    """The step that asks for most by default, with its cores and MiB."""
-    amounts = {step: Resources().of(step) for step in STEPS}
-    asked = {
-        step: (cores(str(each.cpu)), mebibytes(str(each.memory))) for step, each in amounts.items()
-    }
+    """What asks for most by default, a step or a server, with its cores and MiB."""
+    amounts = {f"step {step}": Resources().of(step) for step in STEPS}
+    asked = {name: (cores(each.cpu), mebibytes(each.memory)) for name, each in amounts.items()}
+    server = Serving()
+    asked["a server"] = cores(server.cpu), mebibytes(server.memory)
     worst = max(asked, key=lambda step: asked[step])
     return worst, *asked[worst]
 
@@ -26,10 +27,10 @@ def check_nodes(seen: Seen) -> list[Finding]:
     if not nodes:
         hint = "kubectl get nodes"
         return [Finding(about, "problem", "no node is ready for pods", hint)]
-    step, cpu, memory = largest_request()
-    wants = f"the largest step ({step}: {cpu:g} CPU, {memory:g} MiB)"
+    name, cpu, memory = largest_request()
+    wants = f"the largest default request ({name}: {cpu:g} CPU, {memory:g} MiB)"
     if not any(each.cpu >= cpu and each.memory >= memory for each in nodes):
-        hint = f"lower resources.{step}.requests in model.yaml, or add a larger node"
+        hint = "lower resources or serving in model.yaml, or add a larger node"
         return [Finding(about, "problem", f"no node is large enough for {wants}", hint)]
     known = [each for each in nodes if each.free_cpu is not None]
     if not known:
@@ -41,7 +42,7 @@ def check_nodes(seen: Seen) -> list[Finding]:
             f"none has room now for {wants}: {best.name} has {best.free_cpu:.2f} CPU and "
             f"{best.free_memory:.0f} MiB free"
         )
-        hint = "its pod stays Pending: end something, add a node, or lower the step's requests"
+        hint = "its pod stays Pending: end something, add a node, or ask for less in model.yaml"
         return [Finding(about, "warning", text, hint)]
     return [Finding(about, "ok", f"{len(nodes)} ready, with room for {wants}")]
 
