@@ -30,9 +30,11 @@ class Launcher:
         self.components: dict[str, Any] = {}
         self.executors: dict[str, Any] = {}
         for path in manifests:
-            spec = list(yaml.safe_load_all(path.read_text()))[1]["spec"]["pipelineSpec"]
-            self.components |= spec["components"]
-            self.executors |= spec["deploymentSpec"]["executors"]
+            for document in yaml.safe_load_all(path.read_text()):
+                if document["kind"] == "PipelineVersion":
+                    spec = document["spec"]["pipelineSpec"]
+                    self.components |= spec["components"]
+                    self.executors |= spec["deploymentSpec"]["executors"]
 
     @property
     def names(self) -> set[str]:
