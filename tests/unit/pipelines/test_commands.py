@@ -37,7 +37,8 @@ def run(module, *arguments, home):
         ("run", ["pipeline", "nightly", "pipelines/flight_delay"], "no pipeline 'nightly'"),
         ("run", ["consistency-audit", "pipelines/flight_delay", "--start", "soon"],
          "start_time: 'soon' is not a moment in time"),
-        ("compile", ["--image", "zeroskew:latest"], "may be another image tomorrow"),
+        ("compile", ["--image", "zeroskew:latest", "--trainer-image", "trainer:1f3a9c2"],
+         "may be another image tomorrow"),
         ("compile", ["pipelines/nowhere"], "there is no model.yaml"),
     ],
 )  # fmt: skip
