@@ -198,7 +198,8 @@ class RolloutReconciler:
     ) -> None:
         namespace, name = key
         if isinstance(action, ApplyRoute):
-            route = http_route(action.plan, name, namespace, owner=_owner(body))
+            owner = await self._owner_of_route(key, body)
+            route = http_route(action.plan, name, namespace, owner=owner)
             self._cache.put(HTTP_ROUTE, await self._cluster.apply(route))
         elif isinstance(action, EnsureVersion):
             for manifest in version_objects(spec, name, namespace, owner=_owner(body)):
@@ -217,6 +218,21 @@ class RolloutReconciler:
             self._promoter.start(key, action)
         elif isinstance(action, Release):
             await self._release(key, body)
+
+    async def _owner_of_route(
+        self, key: ObjectKey, body: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """None for a route that shall outlive its rollout: deleted with `--cascade=orphan`, and
+        named as its owner again, that would take the route along."""
+        metadata = body["metadata"]
+        if metadata.get("deletionTimestamp") is None:
+            return _owner(body)
+        if "orphan" in (metadata.get("finalizers") or ()):
+            return None
+        # The garbage collector takes that finalizer off after it took the references away.
+        found = await self._cluster.get(HTTP_ROUTE, key[1], key[0])
+        owners = (found or {"metadata": {}})["metadata"].get("ownerReferences") or ()
+        return _owner(body) if any(each["uid"] == metadata["uid"] for each in owners) else None
 
     async def _store(self, key: ObjectKey, body: Mapping[str, Any], status: RolloutStatus) -> None:
         self.phases[key] = status.phase
