@@ -2,8 +2,9 @@
 
     checksum = SHA-256(model, generation, bucket of time, failed metrics, champion)
 
-The bucket is the moment of the decision, divided by the cooldown: as two decisions are never closer
-than that, two never share one, and a monitor that lost its status comes to the same name.
+The bucket is the moment of the decision, divided by the shortest time between two, which is the
+cooldown and at most a day. So two decisions never share one, and a monitor that lost its status
+comes to the same name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from zeroskew.monitoring.metric_spec import DriftMetric
 from zeroskew.monitoring.monitor_observations import Measurement
 from zeroskew.monitoring.monitor_spec import MonitorSpec
-from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Tally
+from zeroskew.monitoring.monitor_state import Decision, MonitorStatus, Run, Tally
 from zeroskew.rollout.rollout_steps import as_timedelta
 
 WEEK = timedelta(days=7)
@@ -24,6 +25,8 @@ REQUESTED = "Requested"
 """Reason of a decision that a person has made."""
 GROWTH = 3
 LONGEST_PAUSE = timedelta(days=1)
+CANCELLED = "it was cancelled"
+"""Of a run that a person has ended."""
 
 
 def breached(spec: MonitorSpec, tallies: tuple[Tally, ...]) -> tuple[DriftMetric, ...]:
@@ -52,7 +55,7 @@ def decide(
     found = {each.name: each for each in measurement.metrics}
     worst = max(failed, key=lambda metric: _beyond(metric, found[metric.name].value))
     names = tuple(sorted(metric.name for metric in failed))
-    bucket = int(now.timestamp() // _cooldown(spec).total_seconds())
+    bucket = int(now.timestamp() // _shortest(spec).total_seconds())
     parts = [spec.model_ref.name, generation, bucket, names, measurement.version]
     return Decision(
         checksum=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
@@ -140,13 +143,21 @@ def held_back_again(spec: MonitorSpec, labelled: float | None) -> tuple[str, str
 def cooling_until(spec: MonitorSpec, status: MonitorStatus) -> datetime | None:
     """When the next decision may be made; None: there was none that led to a run.
 
-    A cooldown after the last one, and after the end of a run that succeeded. A decision that is
-    still being retried begins no cooldown: it is the next run.
+    A cooldown after a decision and after the end of a run that succeeded. A decision whose runs
+    have all failed holds the next one up for a day at most: nothing has been retrained.
     """
-    moments = [*_decided(status).values()]
-    moments += [run.finished_at for run in status.history
-                if run.phase == "Succeeded" and run.finished_at is not None]  # fmt: skip
-    return max(moments) + _cooldown(spec) if moments else None
+    last: dict[str, Run] = {}
+    for run in (status.run, *status.history):
+        if run is not None:
+            last.setdefault(run.checksum, run)
+    moments = []
+    for checksum, at in _decided(status).items():
+        run = last[checksum]
+        failed = run.phase == "Failed" and run.stopped != CANCELLED
+        moments.append(at + (_shortest(spec) if failed else _cooldown(spec)))
+        if run.phase == "Succeeded" and run.finished_at is not None:
+            moments.append(run.finished_at + _cooldown(spec))
+    return max(moments, default=None)
 
 
 def pause_before(spec: MonitorSpec, attempts: int) -> timedelta:
@@ -177,6 +188,11 @@ def _cooling_text(spec: MonitorSpec, status: MonitorStatus, until: datetime) -> 
 
 def _cooldown(spec: MonitorSpec) -> timedelta:
     return as_timedelta(spec.trigger.cooldown)
+
+
+def _shortest(spec: MonitorSpec) -> timedelta:
+    """Time between two decisions, whatever became of the first."""
+    return min(_cooldown(spec), LONGEST_PAUSE)
 
 
 def _beyond(metric: DriftMetric, value: float | None) -> float:

@@ -12,8 +12,9 @@ What holds at every call:
   on, but for `concurrencyPolicy: Replace`, where the old one is seen to have ended first.
 - A decision is acted on at most once and `retry.limit` times again, after a run that failed, under
   another name each time; never after one that succeeded or that a person ended.
-- A decision is at least the cooldown after another, and no more than `maxRunsPerWeek` are made in
-  seven days. What a person asks for waits for no cooldown, and keeps every other limit.
+- A decision is at least the cooldown after another, or a day where all runs of that one failed,
+  and no more than `maxRunsPerWeek` are made in seven days. What a person asks for waits for no
+  cooldown, and keeps every other limit.
 - Unless a person asks, a metric that acts has failed in as many measurements in a row as it must,
   each of other rows, all of one champion, all with samples enough.
 - Suspended, nothing is measured and nothing started; a run that was started is followed to its end.

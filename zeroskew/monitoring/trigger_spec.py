@@ -92,7 +92,8 @@ class Trigger(Section):
     ] = ()
     cooldown: Length = "24h"
     """Shortest time from one decision, and from the end of a run that succeeded, to the next
-    decision. A run that failed is asked for again before that: see `retry`."""
+    decision. A run that failed is asked for again before that (see `retry`); when all runs of a
+    decision have failed, the next one waits a day at most."""
     retry: Retry = Retry()
     concurrency_policy: Literal["Forbid", "Replace"] = "Forbid"
     """While a run goes on: none besides it, or a new one in its place."""

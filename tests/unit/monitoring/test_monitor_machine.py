@@ -251,15 +251,44 @@ def test_when_every_attempt_has_failed_the_condition_says_why_nothing_is_started
     here.failing = 1.0
     until_over(here)
     until_over(here)
-    run(here, 24 * 60, seconds=300)
+    first = here.status.decision
+    run(here, 6 * 60, seconds=300)
     assert len(here.runs) == 2
     (said,) = [each for each in here.status.conditions if each.type == "RetrainingTriggered"]
     assert (said.status, said.reason) == ("False", "CoolingDown")
     assert "the last of 2 runs of its decision, has failed" in said.message
-    assert "the next decision can be made from 2026-03-16" in said.message
+    until = first.at + timedelta(days=1)
+    assert f"the next decision can be made from {until:%Y-%m-%d %H:%M:%S}" in said.message
     assert any("it was the last of 2 runs" in tell.message for tell in here.told)
-    run(here, 15 * 24 * 60, seconds=1800)
-    assert decisions(here) == 2
+
+
+def test_a_failed_decision_delays_the_next_by_a_day_and_a_success_by_the_cooldown():
+    here = world(retry={"limit": 1, "backoff": "10m"}, cooldown="336h")
+    here.failing = 1.0
+    until_over(here)
+    until_over(here)
+    first = here.status.decision
+    here.failing = 0.0
+    until_run(here)
+    second = here.status.decision
+    assert timedelta(days=1) <= second.at - first.at < timedelta(days=2)
+    assert second.checksum != first.checksum
+    until_over(here)
+    ended = here.status.history[0].finished_at
+    assert here.status.history[0].phase == "Succeeded"
+    until_run(here)
+    assert here.status.decision.at >= ended + timedelta(hours=336)
+
+
+def test_a_decision_whose_run_a_person_ended_cools_down_for_as_long_as_any():
+    here = world(cooldown="336h")
+    until_run(here)
+    run(here, 0.5)
+    here.cancel()
+    until_over(here)
+    run(here, 3 * 24 * 60, seconds=600)
+    assert decisions(here) == 1
+    assert conditions(here)["RetrainingTriggered"] == ("False", "CoolingDown")
 
 
 def test_the_cooldown_counts_from_the_end_of_a_run_that_succeeded():

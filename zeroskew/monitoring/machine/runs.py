@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from zeroskew.monitoring.drift_decision import (
+    CANCELLED,
     REQUESTED,
     WEEK,
     breached,
@@ -30,7 +31,6 @@ AGAIN, AGAIN_AT_MOST = timedelta(seconds=10), timedelta(seconds=60)
 """Pauses after a refusal, which double."""
 MOST_UNSEEN = 6
 """Requests without an answer and without a run: then it counts as failed."""
-CANCELLED = "it was cancelled"
 
 
 def run_name(monitor: str, checksum: str, attempt: int = 1) -> str:
