@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zeroskew.cluster.refusals import explained, unreachable
 from zeroskew.errors import ClusterError, ConfigError
 
@@ -275,8 +277,12 @@ def connect(context: str = "", kubeconfig: str | Path = "") -> Cluster:
         raise ConfigError(
             str(error), where=expanded, mend="`kubectl config get-contexts` shows what it has"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"is no kubeconfig: {error}", where=expanded) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"this file cannot be read as a kubeconfig: {' '.join(str(error).split())}",
+            where=expanded,
+            mend="`kubectl config view` shows whether kubectl can read it",
+        ) from None
     namespace = (chosen.get("context") or {}).get("namespace") or "default"
     return Cluster(client.ApiClient(_patient(settings)), namespace, f"context {chosen['name']}")
 
