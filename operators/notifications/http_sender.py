@@ -27,7 +27,7 @@ def secret_of(source: SecretSource, where: str) -> str:
             else os.environ.get(source.env or "", "")
         ).strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"{source.file} cannot be read: {reason}", where=where) from None
     if not value or "\n" in value or "\r" in value:
         named = source.file or source.env

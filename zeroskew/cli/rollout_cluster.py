@@ -89,7 +89,9 @@ def watch(
 
     longest = as_timedelta(timeout) if timeout else None
     if longest == timedelta(0):
-        raise ConfigError(f"{timeout!r} is no duration", where="--timeout", mend="write 90s or 2h")
+        raise ConfigError(
+            f"{timeout!r} is not a duration", where="--timeout", mend="write 90s or 2h"
+        )
     cluster, where = opened(context, kubeconfig, namespace)
     screen = Lines(json=True) if output is Outputs.json else Screen.fitting()
     last = shown(follow(cluster, where, name), screen, version, longest)

@@ -48,7 +48,7 @@ def check_template(text: str) -> None:
                 "fields, conditions and filters may be there"
             )
         if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
-            raise ValueError(f"{node.name!r} is none of the filters {', '.join(_FILTERS)}")
+            raise ValueError(f"{node.name!r} is not one of the filters: {', '.join(_FILTERS)}")
         if isinstance(node, nodes.Name) and node.name not in FIELDS:
             raise ValueError(f"{node.name!r} is none of the fields {', '.join(FIELDS)}")
     try:
