@@ -8,7 +8,11 @@ from typing import Any
 
 import httpx2
 from lightkube import ApiError, AsyncClient
-from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.generic_resource import (
+    create_global_resource,
+    create_namespaced_resource,
+    get_generic_resource,
+)
 from lightkube.operators import exists
 from lightkube.types import PatchType
 
@@ -170,7 +174,12 @@ class ClusterClient:
     def _resource(self, kind: Kind) -> Any:
         if kind not in self._resources:
             create = create_namespaced_resource if kind.namespaced else create_global_resource
-            self._resources[kind] = create(kind.group, kind.version, kind.name, kind.plural)
+            # Kinds are registered once in a process; `create` finds those of the core group not
+            # again, which a second client asks for.
+            version = f"{kind.group}/{kind.version}".removeprefix("/")
+            self._resources[kind] = get_generic_resource(version, kind.name) or create(
+                kind.group, kind.version, kind.name, kind.plural
+            )
         return self._resources[kind]
 
 
