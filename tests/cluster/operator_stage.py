@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 from api_server import Cluster, free_ports
+from envoy_gateway import CONTROLLER, EnvoyGateway
 from kserve_process import KServe
 from operator_process import OperatorProcess
-from route_acceptor import CONTROLLER, RouteAcceptor
 from watch_record import RouteWritten, WatchRecord
 
 from zeroskew.registry import Registry
@@ -26,9 +26,10 @@ from zeroskew.rollout.rollout_config import RolloutSection, rollout_manifest, te
 ROOT = Path(__file__).parents[2]
 PROGRAMS = (
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kserve-manager",
+    "envoy-gateway",
 )  # fmt: skip
 _REGISTERED = runpy.run_path(str(ROOT / "tests/unit/rollout/registered.py"))
-_GATEWAY_KINDS = ("httproutes.", "gateways.", "gatewayclasses.")
+_GATEWAY_KINDS = ("httproutes.", "gateways.", "gatewayclasses.", "referencegrants.")
 _GATEWAY = [
     {
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
@@ -38,7 +39,8 @@ _GATEWAY = [
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
         "metadata": {"name": "ml", "namespace": "default"},
         "spec": {"gatewayClassName": "envoy",
-                 "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+                 "listeners": [{"name": "http", "port": 80, "protocol": "HTTP",
+                                "allowedRoutes": {"namespaces": {"from": "All"}}}]},
     },
 ]  # fmt: skip
 ROOM = {"cpu": "1k", "memory": "1Ti", "pods": "1M", "ephemeral-storage": "100Ti"}
@@ -143,6 +145,7 @@ class Stage:
     registry: Registry
     record: WatchRecord
     kserve: KServe | None
+    gateway: EnvoyGateway | None
     operator: OperatorProcess
     mlflow: str
     """Its address."""
@@ -229,9 +232,10 @@ class Stage:
 def operator_stage(kubectl: str, crds: Path, folder: Path, *, serving=True, **environment: str):
     """A `Stage` whose operator runs; models are registered by the tests.
 
-    `serving`: with KServe, nodes for its pods and a gateway's part, which monitors do without.
+    `serving`: with KServe, nodes for its pods and a gateway, which monitors do without. Raises
+    `own_network.NotPermitted` where a gateway cannot be.
     """
-    for part in ("cluster", "mlflow", "operator", "kserve"):
+    for part in ("cluster", "mlflow", "operator", "kserve", "gateway"):
         (folder / part).mkdir()
     with contextlib.ExitStack() as running:
         enter = running.enter_context
@@ -241,10 +245,10 @@ def operator_stage(kubectl: str, crds: Path, folder: Path, *, serving=True, **en
         url, mlflow_pid = enter(mlflow_server(folder / "mlflow"))
         prepare(cluster, crds)
         record = enter(WatchRecord(str(cluster.kubeconfig)))
-        kserve = None
+        kserve = gateway = None
         if serving:
             kserve = enter(KServe(cluster, folder / "kserve"))
-            enter(RouteAcceptor(str(cluster.kubeconfig)))
+            gateway = enter(EnvoyGateway(cluster, folder / "gateway"))
         operator = OperatorProcess(
             cluster, url, folder / "operator",
             **({"ZEROSKEW_OPERATOR_RELIST_SECONDS": "5"} | environment),
@@ -252,4 +256,4 @@ def operator_stage(kubectl: str, crds: Path, folder: Path, *, serving=True, **en
         running.callback(operator.kill)
         operator.start()
         operator.wait_healthy()
-        yield Stage(cluster, Registry(url), record, kserve, operator, url, mlflow_pid)
+        yield Stage(cluster, Registry(url), record, kserve, gateway, operator, url, mlflow_pid)

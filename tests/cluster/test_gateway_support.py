@@ -43,7 +43,7 @@ def test_a_part_is_refused_where_the_gateway_is_known_to_copy_everything(stage, 
     )  # fmt: skip
     section = {"service": {"gateway_refs": [{"name": "edge", "namespace": "default"}]}}
     space = stage.namespace()
-    stage.serve(space, 1, model="contoured", section=section)
+    stage.serve(space, 1, model="contoured")
     apply(stage.cluster, manifest(space, 2, "contoured", steps(20), section=section))
     found = stage.wait(
         space, lambda s: stage.conditions(s).get("Accepted", ("",))[0] == "False", name="contoured"
@@ -54,15 +54,15 @@ def test_a_part_is_refused_where_the_gateway_is_known_to_copy_everything(stage, 
     assert "mirror 100 percent" in message
     assert found["phase"] == "Pending"
     assert "run" not in found
-    # The way out that the message names.
+    # The way out that the message names; there is no Contour here that would go on from there.
     apply(stage.cluster, manifest(space, 2, "contoured", steps(100), section=section))
-    found = stage.wait(space, lambda s: s.get("run", {}).get("mirror") == 100, name="contoured")
+    found = stage.wait(space, lambda s: "run" in s, name="contoured")
     assert stage.conditions(found)["Accepted"][0] == "True"
     assert stage.conditions(found)["MirrorSupported"][:2] == ("True", "Supported")
 
 
 def test_copies_that_nobody_asked_for_are_seen_in_the_answers(stage, tmp_path):
-    """The gateway of this stage is known to nobody, and copies everything."""
+    """The log is that of a gateway that copies everything, whatever it is known to do."""
     register(stage.registry, tmp_path, "uncertain")
     space = stage.namespace()
     stage.serve(space, 1, model="uncertain")
@@ -70,9 +70,8 @@ def test_copies_that_nobody_asked_for_are_seen_in_the_answers(stage, tmp_path):
     with asked(stage, tmp_path, "uncertain", roles, lambda v, n: 0.3):
         apply(stage.cluster, manifest(space, 2, "uncertain", steps(20), section=SECTION))
         found = stage.wait(space, lambda s: s.get("run", {}).get("mirror") == 20, name="uncertain")
-        assert stage.conditions(found)["MirrorSupported"][:2] == ("Unknown", "NotReported")
-        (warned,) = events(stage, space, "MirrorNotReported")
-        assert "whether 20 % are mirrored" in warned
+        assert stage.conditions(found)["MirrorSupported"][:2] == ("True", "Supported")
+        assert events(stage, space, "MirrorNotReported") == []
         found = stage.wait(
             space,
             lambda s: stage.conditions(s)["MirrorSupported"][1] == "ShareDiffers",
