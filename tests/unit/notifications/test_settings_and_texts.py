@@ -60,7 +60,7 @@ def test_a_slack_message_and_a_webhook_say_the_same():
         ({"template": "{{ name.upper() }}"}, "only fields, conditions and filters"),
         ({"template": "{{ 'x' * 1000000000 }}"}, "only fields, conditions and filters"),
         ({"template": "{{ self }}"}, "none of the fields"),
-        ({"template": "{{ name|center(1000000000) }}"}, "none of the filters"),
+        ({"template": "{{ name|center(1000000000) }}"}, "not one of the filters"),
         ({"template": "{{ name"}, "the template is wrong"),
     ],
 )
