@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 FOLDERS = ("tests", "test")
-"""Of every package: its own tests."""
+"""Folders with a package's own tests, in every package."""
 KEPT = ("numpy/_core/tests",)
 """numpy.testing, which others import, reads it."""
 SUFFIXES = (".pyi", ".h", ".hpp", ".pxd", ".map")

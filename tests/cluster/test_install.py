@@ -32,7 +32,7 @@ CRDS = (
     "prometheus-service-monitors.yaml",
     "ray.yaml",
 )
-NO_CRD = {"PodDefault": "Kubeflow's admission webhook is no Go module that can be fetched"}
+NO_CRD = {"PodDefault": "Kubeflow's admission webhook cannot be fetched as a Go module"}
 """Kinds that cannot be tried here, and why."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
